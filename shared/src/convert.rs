@@ -1,0 +1,242 @@
+//! The agent protocol: domain to protobuf and back.
+//!
+//! Reading is strict: a message that does not make a valid domain value is a fault of the sender (`BAD_MESSAGE`), never
+//! a guess.
+
+use crate::fault::Fault;
+use crate::name::{NodeId, PluginName};
+use crate::proto::agent as pb;
+use crate::spec::{
+    Entity, EntityReport, EntityTask, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginSpec,
+    PluginStatus, ReleaseRef, StepWord,
+};
+
+fn bad(what: &str, why: impl std::fmt::Display) -> Fault {
+    Fault::new("BAD_MESSAGE", format!("{what}: {why}"))
+        .hint("check that agent and control plane are of versions that fit")
+}
+
+fn name(s: &str) -> Result<PluginName, Fault> {
+    PluginName::parse(s).map_err(|e| bad("plugin name", e))
+}
+
+impl From<Grant> for pb::Grant {
+    fn from(g: Grant) -> Self {
+        Self { index: g.index, offset: g.offset }
+    }
+}
+
+fn grant(g: Option<pb::Grant>) -> Grant {
+    g.map_or_else(Grant::default, |g| Grant { index: g.index, offset: g.offset })
+}
+
+impl From<&ReleaseRef> for pb::ReleaseRef {
+    fn from(r: &ReleaseRef) -> Self {
+        Self { version: r.version.clone(), digest: r.digest.to_string() }
+    }
+}
+
+fn release(r: pb::ReleaseRef) -> Result<ReleaseRef, Fault> {
+    Ok(ReleaseRef { digest: r.digest.parse().map_err(|e| bad("digest", e))?, version: r.version })
+}
+
+fn releases<C: FromIterator<ReleaseRef>>(r: Vec<pb::ReleaseRef>) -> Result<C, Fault> {
+    r.into_iter().map(release).collect()
+}
+
+impl From<&Failure> for pb::Failure {
+    fn from(f: &Failure) -> Self {
+        Self { code: f.code.clone(), message: f.message.clone() }
+    }
+}
+
+fn failure(f: pb::Failure) -> Failure {
+    Failure { code: f.code, message: f.message }
+}
+
+impl From<&NodeSpec> for pb::NodeSpec {
+    fn from(s: &NodeSpec) -> Self {
+        Self {
+            node: s.node.to_string(),
+            epoch: s.epoch,
+            generation: s.generation,
+            hash: s.hash(),
+            plugins: s
+                .plugins
+                .iter()
+                .map(|(plugin, p)| pb::PluginSpec {
+                    plugin: plugin.to_string(),
+                    grant: Some(p.grant.into()),
+                    operation: p.operation.clone(),
+                    enabled: p.enabled.as_ref().map(Into::into),
+                    staged: p.staged.iter().map(Into::into).collect(),
+                    preflight: p.preflight.as_ref().map(Into::into),
+                })
+                .collect(),
+            task: s.task.as_ref().map(|t| pb::EntityTask {
+                grant: Some(t.grant.into()),
+                operation: t.operation.clone(),
+                plugin: t.plugin.to_string(),
+                delete: t.delete.iter().cloned().collect(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<pb::NodeSpec> for NodeSpec {
+    type Error = Fault;
+
+    fn try_from(s: pb::NodeSpec) -> Result<Self, Fault> {
+        let mut plugins = std::collections::BTreeMap::new();
+        for p in s.plugins {
+            let spec = PluginSpec {
+                grant: grant(p.grant),
+                operation: p.operation,
+                enabled: p.enabled.map(release).transpose()?,
+                staged: releases(p.staged)?,
+                preflight: p.preflight.map(release).transpose()?,
+            };
+            if spec.enabled.as_ref().is_some_and(|e| !spec.staged.contains(e)) {
+                return Err(bad("spec", format!("{} is to be enabled but not staged", p.plugin)));
+            }
+            plugins.insert(name(&p.plugin)?, spec);
+        }
+        let task = match s.task {
+            None => None,
+            Some(t) => Some(EntityTask {
+                grant: grant(t.grant),
+                operation: t.operation,
+                plugin: name(&t.plugin)?,
+                delete: t.delete.into_iter().collect(),
+            }),
+        };
+        let node = NodeId::parse(&s.node).map_err(|e| bad("node id", e))?;
+        let spec = Self { node, epoch: s.epoch, generation: s.generation, plugins, task };
+        if spec.hash() != s.hash {
+            return Err(bad("spec", "the hash does not fit the content"));
+        }
+        Ok(spec)
+    }
+}
+
+impl From<&NodeStatus> for pb::NodeStatus {
+    fn from(s: &NodeStatus) -> Self {
+        let k = &s.kong;
+        Self {
+            observed_generation: s.observed_generation,
+            spec_hash: s.spec_hash.clone(),
+            kong: Some(pb::KongFacts {
+                version: k.version.clone(),
+                state: k.state.as_str().into(),
+                ready: k.ready,
+                has_admin_api: k.has_admin_api,
+                database: k.database.clone(),
+                datastore: k.datastore.clone(),
+                old_workers: k.old_workers,
+                propagation_ms: k.propagation_ms,
+                master_pid: k.master_pid,
+                role: k.role.clone(),
+            }),
+            plugins: s.plugins.iter().map(|(plugin, p)| plugin_status(plugin, p)).collect(),
+            task: s.task.as_ref().map(|t| pb::EntityReport {
+                grant: Some(t.grant.into()),
+                operation: t.operation.clone(),
+                plugin: t.plugin.as_ref().map(ToString::to_string).unwrap_or_default(),
+                scans: t.scans,
+                empty_in_a_row: t.empty_in_a_row,
+                entities: t
+                    .entities
+                    .iter()
+                    .map(|e| pb::Entity {
+                        id: e.id.clone(),
+                        scope: e.scope.clone(),
+                        target: e.target.clone(),
+                        body: e.body.clone().into_bytes(),
+                    })
+                    .collect(),
+                waiting: t.waiting.as_ref().map(Into::into),
+            }),
+            conditions: s
+                .conditions
+                .iter()
+                .map(|c| pb::Condition { code: c.code.clone(), message: c.message.clone() })
+                .collect(),
+        }
+    }
+}
+
+fn plugin_status(plugin: &PluginName, p: &PluginStatus) -> pb::PluginStatus {
+    pb::PluginStatus {
+        plugin: plugin.to_string(),
+        grant: Some(p.grant.into()),
+        stage: p.stage.as_str().into(),
+        loaded: p.loaded.as_ref().map(Into::into),
+        staged: p.staged.iter().map(Into::into).collect(),
+        preflighted: p.preflighted.as_ref().map(Into::into),
+        word: p.word.as_str().into(),
+        failure: p.failure.as_ref().map(Into::into),
+        waiting: p.waiting.as_ref().map(Into::into),
+        old_workers: p.old_workers,
+    }
+}
+
+impl TryFrom<pb::NodeStatus> for NodeStatus {
+    type Error = Fault;
+
+    fn try_from(s: pb::NodeStatus) -> Result<Self, Fault> {
+        let k = s.kong.unwrap_or_default();
+        let mut plugins = std::collections::BTreeMap::new();
+        for p in s.plugins {
+            let status = PluginStatus {
+                grant: grant(p.grant),
+                stage: p.stage.parse().map_err(|()| bad("stage", &p.stage))?,
+                loaded: p.loaded.map(release).transpose()?,
+                staged: releases(p.staged)?,
+                preflighted: p.preflighted.map(release).transpose()?,
+                word: StepWord::parse(&p.word),
+                failure: p.failure.map(failure),
+                waiting: p.waiting.map(failure),
+                old_workers: p.old_workers,
+            };
+            plugins.insert(name(&p.plugin)?, status);
+        }
+        Ok(Self {
+            observed_generation: s.observed_generation,
+            spec_hash: s.spec_hash,
+            kong: KongFacts {
+                version: k.version,
+                state: KongState::parse(&k.state),
+                ready: k.ready,
+                has_admin_api: k.has_admin_api,
+                database: k.database,
+                datastore: k.datastore,
+                old_workers: k.old_workers,
+                propagation_ms: k.propagation_ms,
+                master_pid: k.master_pid,
+                role: k.role,
+            },
+            plugins,
+            task: s.task.map(report).transpose()?,
+            conditions: s.conditions.into_iter().map(|c| Failure::new(&c.code, c.message)).collect(),
+        })
+    }
+}
+
+fn report(t: pb::EntityReport) -> Result<EntityReport, Fault> {
+    Ok(EntityReport {
+        grant: grant(t.grant),
+        operation: t.operation,
+        plugin: if t.plugin.is_empty() { None } else { Some(name(&t.plugin)?) },
+        scans: t.scans,
+        empty_in_a_row: t.empty_in_a_row,
+        entities: t
+            .entities
+            .into_iter()
+            .map(|e| {
+                let body = String::from_utf8(e.body).map_err(|e| bad("entity body", e))?;
+                Ok(Entity { id: e.id, scope: e.scope, target: e.target, body })
+            })
+            .collect::<Result<_, Fault>>()?,
+        waiting: t.waiting.map(failure),
+    })
+}

@@ -1,0 +1,17 @@
+//! Vocabulary of kctl: what two crates or more must agree on, and the only place where protobuf meets the domain.
+//!
+//! - [`name`], [`digest`], [`package`]: what a plugin, a release and an artifact are.
+//! - [`spec`]: what a node should be ([`spec::NodeSpec`]) and what its agent last proved it to be ([`spec::NodeStatus`]).
+//! - [`convert`]: domain to protobuf and back; nothing else in the workspace translates the agent protocol.
+//! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
+//! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
+
+pub mod convert;
+pub mod digest;
+pub mod endpoint;
+pub mod fault;
+pub mod name;
+pub mod package;
+pub mod proto;
+pub mod spec;
+pub mod time;

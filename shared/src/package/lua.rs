@@ -1,0 +1,309 @@
+//! Just enough Lua to read constants: which strings a chunk assigns to which names, and what it requires.
+//!
+//! Nothing is run and nothing is judged. The scanner knows strings and comments, so that neither can fool it, follows
+//! `local X = "…"` and `..` between constants, and otherwise looks at one token after the other.
+
+use std::collections::BTreeMap;
+
+/// Constants stand at the head of a file; more than this is not looked at, which bounds the work on hostile input.
+const MAX_SCAN: usize = 256 * 1024;
+/// Assignments that are looked at, and likewise calls of `require`: many times what a handler or rockspec has.
+const MAX_FOUND: usize = 2048;
+/// Bytes of a constant: a chunk may double one with each line, and no name or version is this long.
+const MAX_CONSTANT: usize = 256;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token<'a> {
+    Name(&'a str),
+    Text(String),
+    Assign,
+    Concat,
+    Sign(u8),
+    /// Numbers and operators.
+    Other,
+}
+
+/// `KEY = …` anywhere in a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub key: String,
+    /// What is assigned, where that is a constant string.
+    pub value: Option<String>,
+    /// Table constructors around it.
+    pub depth: usize,
+    /// Which table constructor it is directly in; 0 for none.
+    pub table: usize,
+    /// `X.KEY = …` or `X["KEY"] = …`.
+    pub member: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub assignments: Vec<Assignment>,
+    /// Constant arguments of `require`.
+    pub requires: Vec<String>,
+}
+
+impl Scan {
+    pub fn of(source: &[u8]) -> Self {
+        let tokens = tokens(&source[..source.len().min(MAX_SCAN)]);
+        let mut scan = Self::default();
+        let mut constants = BTreeMap::new();
+        let mut tables: Vec<usize> = Vec::new();
+        for (at, token) in tokens.iter().enumerate() {
+            if scan.assignments.len() + scan.requires.len() >= MAX_FOUND {
+                break;
+            }
+            match token {
+                Token::Sign(b'{') => tables.push(at + 1),
+                Token::Sign(b'}') => {
+                    tables.pop();
+                }
+                Token::Name("require") => {
+                    let open = usize::from(tokens.get(at + 1) == Some(&Token::Sign(b'(')));
+                    scan.requires.extend(constant(&tokens, at + 1 + open, &constants).map(|(text, _)| text));
+                }
+                Token::Assign => {
+                    let Some((key, member)) = key(&tokens, at, &constants) else { continue };
+                    // In `local a, b = …` the first value is not b's.
+                    let several = tables.is_empty() && at >= 2 && tokens[at - 2] == Token::Sign(b',');
+                    let value = constant(&tokens, at + 1, &constants)
+                        .filter(|(_, next)| !several && ends(tokens.get(*next)))
+                        .map(|(text, _)| text);
+                    if let (true, false, Some(value)) = (tables.is_empty(), member, &value) {
+                        constants.insert(key.clone(), value.clone());
+                    }
+                    let (depth, table) = (tables.len(), tables.last().copied().unwrap_or(0));
+                    scan.assignments.push(Assignment { key, value, depth, table, member });
+                }
+                _ => {}
+            }
+        }
+        scan
+    }
+
+    /// The first constant assigned to `key` as a field: in a table constructor, or as a member of something.
+    pub fn field(&self, key: &str) -> Option<&str> {
+        let fields = self.assignments.iter().filter(|a| a.key == key && (a.member || a.depth > 0));
+        fields
+            .filter_map(|a| Some((a.depth, a.value.as_deref()?)))
+            .min_by_key(|(depth, _)| *depth)
+            .map(|(_, v)| v)
+    }
+
+    /// The constant assigned to the global or local `key` outside any table.
+    pub fn variable(&self, key: &str) -> Option<&str> {
+        self.assignments.iter().find(|a| a.key == key && a.depth == 0 && !a.member)?.value.as_deref()
+    }
+
+    /// Whether something is assigned to `key` in that table constructor.
+    pub fn has(&self, table: usize, key: &str) -> bool {
+        self.assignments.iter().any(|a| a.table == table && a.key == key)
+    }
+}
+
+/// A constant string expression at `at`, and where it ends.
+fn constant(
+    tokens: &[Token<'_>],
+    mut at: usize,
+    known: &BTreeMap<String, String>,
+) -> Option<(String, usize)> {
+    let mut text = String::new();
+    loop {
+        match tokens.get(at)? {
+            Token::Text(t) => text.push_str(t),
+            Token::Name(n) => text.push_str(known.get(*n)?),
+            _ => return None,
+        }
+        at += 1;
+        if text.len() > MAX_CONSTANT {
+            return None;
+        }
+        match tokens.get(at) {
+            Some(Token::Concat) => at += 1,
+            _ => return Some((text, at)),
+        }
+    }
+}
+
+/// Whether an expression can end before this token.
+fn ends(next: Option<&Token<'_>>) -> bool {
+    match next {
+        None => true,
+        Some(Token::Name(n)) => !matches!(*n, "and" | "or"),
+        Some(Token::Sign(s)) => matches!(s, b',' | b';' | b'}'),
+        Some(_) => false,
+    }
+}
+
+/// What the `=` at `at` assigns to.
+fn key(tokens: &[Token<'_>], at: usize, known: &BTreeMap<String, String>) -> Option<(String, bool)> {
+    let before = |n: usize| at.checked_sub(n).and_then(|i| tokens.get(i));
+    match before(1)? {
+        Token::Name(n) => Some(((*n).to_owned(), before(2) == Some(&Token::Sign(b'.')))),
+        Token::Sign(b']') => {
+            const LONGEST: usize = 16;
+            let open = (2..LONGEST).find(|n| before(*n) == Some(&Token::Sign(b'[')))?;
+            let (text, end) = constant(tokens, at - open + 1, known)?;
+            let member = matches!(before(open + 1), Some(Token::Name(_) | Token::Sign(b']' | b')')));
+            (end == at - 1).then_some((text, member))
+        }
+        _ => None,
+    }
+}
+
+fn tokens(source: &[u8]) -> Vec<Token<'_>> {
+    let mut found = Vec::new();
+    let mut rest = source;
+    if rest.starts_with(b"#") {
+        rest = &rest[rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len())..];
+    }
+    while let Some(&first) = rest.first() {
+        let (token, used) = match first {
+            b if b.is_ascii_whitespace() => (None, 1),
+            b'-' if rest.starts_with(b"--") => (None, comment(rest)),
+            b'[' => match long(rest) {
+                Some((text, used)) => (Some(Token::Text(text)), used),
+                None => (Some(Token::Sign(b'[')), 1),
+            },
+            b'"' | b'\'' => quoted(rest),
+            b if b.is_ascii_alphabetic() || b == b'_' => {
+                let used = word(rest, |b| b.is_ascii_alphanumeric() || b == b'_');
+                (std::str::from_utf8(&rest[..used]).ok().map(Token::Name), used)
+            }
+            b if b.is_ascii_digit() => {
+                (Some(Token::Other), word(rest, |b| b.is_ascii_alphanumeric() || b == b'.'))
+            }
+            b'.' if rest.starts_with(b"...") => (Some(Token::Other), 3),
+            b'.' if rest.starts_with(b"..") => (Some(Token::Concat), 2),
+            b'=' | b'~' | b'<' | b'>' if rest.get(1) == Some(&b'=') => (Some(Token::Other), 2),
+            b'=' => (Some(Token::Assign), 1),
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'#' | b'<' | b'>' => (Some(Token::Other), 1),
+            b => (Some(Token::Sign(b)), 1),
+        };
+        found.extend(token);
+        rest = &rest[used..];
+    }
+    found
+}
+
+fn word(source: &[u8], part: impl Fn(u8) -> bool) -> usize {
+    source.iter().position(|b| !part(*b)).unwrap_or(source.len())
+}
+
+/// Length of the comment that `source` begins with.
+fn comment(source: &[u8]) -> usize {
+    match long(&source[2..]) {
+        Some((_, used)) => 2 + used,
+        None => word(source, |b| b != b'\n'),
+    }
+}
+
+/// `[[…]]`, `[=[…]=]` and so on; one without end reaches to the end of the source.
+fn long(source: &[u8]) -> Option<(String, usize)> {
+    let level = word(source.get(1..)?, |b| b == b'=');
+    if source.first() != Some(&b'[') || source.get(1 + level) != Some(&b'[') {
+        return None;
+    }
+    let start = level + 2;
+    let mut close = vec![b'='; level + 2];
+    (close[0], close[level + 1]) = (b']', b']');
+    let found = source[start..].windows(close.len()).position(|w| w == close);
+    let end = found.map_or(source.len(), |n| start + n);
+    let text = String::from_utf8_lossy(&source[start..end]);
+    // A line break right after the bracket does not belong to the string.
+    let text = text.strip_prefix("\r\n").or_else(|| text.strip_prefix('\n')).unwrap_or(&text).to_owned();
+    Some((text, found.map_or(source.len(), |_| end + close.len())))
+}
+
+/// A quoted string; one that does not end on its line is no string.
+fn quoted(source: &[u8]) -> (Option<Token<'_>>, usize) {
+    let quote = source[0];
+    let mut text = Vec::new();
+    let mut at = 1;
+    while let Some(&b) = source.get(at) {
+        at += 1;
+        match b {
+            b'\n' => return (Some(Token::Other), at),
+            b'\\' => {
+                let Some(&escaped) = source.get(at) else { break };
+                at += 1;
+                match escaped {
+                    b'n' => text.push(b'\n'),
+                    b't' => text.push(b'\t'),
+                    b'r' => text.push(b'\r'),
+                    b'0'..=b'9' => {
+                        let digits = word(&source[at - 1..source.len().min(at + 2)], |b| b.is_ascii_digit());
+                        let code = source[at - 1..at - 1 + digits]
+                            .iter()
+                            .fold(0u32, |n, d| n * 10 + u32::from(d - b'0'));
+                        text.push(u8::try_from(code).unwrap_or(b'?'));
+                        at += digits - 1;
+                    }
+                    other => text.push(other),
+                }
+            }
+            b if b == quote => return (Some(Token::Text(String::from_utf8_lossy(&text).into_owned())), at),
+            b => text.push(b),
+        }
+    }
+    (Some(Token::Other), source.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (source, version) in [
+            ("local H = { PRIORITY = 1000, VERSION = \"1.2.0\" }", Some("1.2.0")),
+            ("local H = {}\nH.VERSION = '0.1'\nH.PRIORITY = 10\nreturn H", Some("0.1")),
+            ("H[\"VERSION\"] = [[2.0]]", Some("2.0")),
+            ("return { [\"VERSION\"] = [==[3]==] }", Some("3")),
+            ("local VERSION = \"1.0\" .. \".2\"\nreturn { VERSION = VERSION }", Some("1.0.2")),
+            ("-- VERSION = \"0\"\n--[[ H.VERSION = \"0\" ]] H.VERSION = \"1\"", Some("1")),
+            ("local s = 'H.VERSION = \"0\"' H.VERSION = \"1\"", Some("1")),
+            ("local s = \"a\\\"; H.VERSION = '0' --\" H.VERSION = \"1\"", Some("1")),
+            ("#!/usr/bin/lua\nH.VERSION = \"1\\0462\"", Some("1.2")),
+            ("local H = { x = { VERSION = \"9\" }, VERSION = \"1\" }", Some("1")),
+            ("H.VERSION = \"1\" .. rev()", None),
+            ("H.VERSION = rev or \"1\"", None),
+            ("H.VERSION = \"1\" or rev", None),
+            ("local VERSION = \"1\"", None),
+            ("local _, VERSION = \"1\", \"2\" return { VERSION = VERSION }", None),
+            ("if H.VERSION == \"1\" then end", None),
+            ("H._VERSION = \"1\"", None),
+            ("H.VERSION = \"1\n", None),
+            ("H.VERSION = 1.0", None),
+            ("--[[ never closed\nH.VERSION = \"1\"", None),
+        ] {
+            assert_eq!(Scan::of(source.as_bytes()).field("VERSION"), version, "{source}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_will_do() {
+        for source in [
+            &b"\xff\xfe = \x00 ]] [==[ \\ '\\"[..],
+            b"[",
+            b"[=",
+            b"--",
+            b"--[==",
+            b"\"\\",
+            b"]=",
+            b"=",
+            b"\"\\99",
+        ] {
+            Scan::of(source);
+        }
+    }
+
+    #[test]
+    fn constants_do_not_grow_without_end() {
+        let mut source = String::from("local a = 'xxxxxxxx'\n");
+        (0..60).for_each(|_| source.push_str("a = a .. a\n"));
+        let scan = Scan::of(source.as_bytes());
+        assert!(scan.assignments.iter().filter_map(|a| a.value.as_ref()).all(|v| v.len() <= MAX_CONSTANT));
+    }
+}

@@ -1,0 +1,241 @@
+//! The stream of one node agent.
+//!
+//! One task a stream: it takes what the agent says into the inventory, and sends the node's spec whenever its hash
+//! changed. Only a leader whose leadership a quorum confirms serves agents; the stream ends when that is lost.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::Stream;
+use kctl_shared::fault::Fault;
+use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::proto::agent::control_message::Body as Down;
+use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up, agent_service_server::AgentService};
+use kctl_shared::spec::{KongState, NodeStatus};
+use kctl_shared::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Api;
+use crate::desired::node_spec;
+use crate::inventory::Ticket;
+use crate::rollout::detach::LEASE_MS;
+use crate::state::command::Command;
+use crate::state::model::NodeFacts;
+
+const HEARTBEAT_MS: u32 = 2_000;
+/// An agent that connects says who it is within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages on their way to one agent; specs are whole, so few are ever queued.
+const QUEUE: usize = 16;
+
+#[derive(Clone, Debug)]
+pub struct AgentApi(pub Api);
+
+type Outgoing = mpsc::Sender<Result<pb::ControlMessage, Status>>;
+
+#[tonic::async_trait]
+impl AgentService for AgentApi {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::ControlMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        r: Request<Streaming<pb::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (out, stream) = mpsc::channel(QUEUE);
+        let session = Session { api: self.0.clone(), out };
+        let incoming = r.into_inner();
+        tokio::spawn(async move { session.run(incoming).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+struct Session {
+    api: Api,
+    out: Outgoing,
+}
+
+impl Session {
+    async fn send(&self, body: Down) -> Result<(), ()> {
+        self.out.send(Ok(pb::ControlMessage { body: Some(body) })).await.map_err(|_| ())
+    }
+
+    async fn not_leader(&self) {
+        let leader =
+            if self.api.hub.leads() { String::new() } else { self.api.hub.leader_url().unwrap_or_default() };
+        let members = self.api.hub.consensus.members().into_values().map(|m| m.address.grpc).collect();
+        let _gone = self.send(Down::NotLeader(pb::NotLeader { leader, members })).await;
+    }
+
+    async fn run(self, mut incoming: Streaming<pb::AgentMessage>) {
+        if !self.api.hub.leads() || self.api.as_leader().await.is_err() {
+            return self.not_leader().await;
+        }
+        let hello = match tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await {
+            Ok(Ok(Some(pb::AgentMessage { body: Some(Up::Hello(hello)) }))) => hello,
+            _ => return,
+        };
+        match self.welcome(hello).await {
+            Ok(peer) => {
+                let node = peer.ticket.node.clone();
+                tracing::info!(%node, "agent connected");
+                self.serve(peer, incoming).await;
+                tracing::info!(%node, "agent disconnected");
+            }
+            Err(Refusal::Fault(fault)) => {
+                tracing::warn!(%fault, "agent refused");
+                let refused = pb::Refused { code: fault.code, message: fault.message };
+                let _gone = self.send(Down::Refused(refused)).await;
+            }
+            Err(Refusal::NotLeader) => self.not_leader().await,
+        }
+    }
+
+    async fn welcome(&self, hello: pb::Hello) -> Result<Peer, Refusal> {
+        let invalid = |e: kctl_shared::name::NameError| Fault::new(e.code, e.message);
+        let node = NodeId::parse(&hello.node).map_err(invalid)?;
+        let group = GroupName::parse(&hello.group).map_err(invalid)?;
+        let status: NodeStatus = hello.status.unwrap_or_default().try_into()?;
+        let (epoch, generation) = self.api.hub.consensus.with_state(|s| (s.epoch, s.generation));
+        if (hello.epoch, hello.generation) > (epoch, generation) {
+            return Err(Refusal::Fault(Fault::new(
+                "AGENT_AHEAD",
+                format!(
+                    "node {node} has followed generation {} of epoch {}, this cluster is at {generation} of {epoch}",
+                    hello.generation, hello.epoch
+                ),
+            )));
+        }
+        let identity = Identity { group, nonce: hello.install_nonce, boot: hello.boot_counter };
+        self.register(&node, &identity, &status).await?;
+        let now = Timestamp::now();
+        let ticket = self.api.hub.inventory.open(node, hello.boot_counter, hello.agent_version, now)?;
+        self.api.hub.inventory.ingest(&ticket, status, now);
+        Ok(Peer { identity, ticket })
+    }
+
+    /// Commits what decisions need to know about the node, if it is new.
+    async fn register(&self, node: &NodeId, who: &Identity, status: &NodeStatus) -> Result<(), Refusal> {
+        let known = self.api.hub.consensus.with_state(|s| s.nodes.get(node).cloned());
+        let kong = &status.kong;
+        let facts = match &known {
+            // A Kong that does not run says nothing about itself; what was known stays.
+            Some(known) if kong.state != KongState::Running => known.facts.clone(),
+            _ => NodeFacts {
+                has_admin_api: kong.has_admin_api,
+                datastore: kong.datastore.clone(),
+                propagation_ms: kong.propagation_ms,
+            },
+        };
+        let same = known.is_some_and(|k| {
+            k.group == who.group && k.nonce == who.nonce && k.boot == who.boot && k.facts == facts
+        });
+        if !same {
+            let command = Command::RegisterNode {
+                node: node.clone(),
+                group: who.group.clone(),
+                nonce: who.nonce.clone(),
+                boot: who.boot,
+                facts,
+            };
+            self.api.propose(command).await.map_err(|status| {
+                let (fault, _) = Fault::from_status(&status);
+                if matches!(fault.code.as_str(), "NOT_LEADER" | "NO_QUORUM") {
+                    Refusal::NotLeader
+                } else {
+                    Refusal::Fault(fault)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn serve(&self, peer: Peer, mut incoming: Streaming<pb::AgentMessage>) {
+        let hub = &self.api.hub;
+        let node = peer.ticket.node.clone();
+        let (epoch, term) = (hub.consensus.with_state(|s| s.epoch), hub.consensus.term());
+        let welcome = pb::Welcome {
+            epoch,
+            term,
+            member: hub.consensus.id(),
+            heartbeat_ms: HEARTBEAT_MS,
+            lease_ms: LEASE_MS as u32,
+        };
+        if self.send(Down::Welcome(welcome)).await.is_err() {
+            return;
+        }
+        let mut applied = hub.consensus.watch_applied();
+        let mut sent = String::new();
+        loop {
+            applied.mark_unchanged();
+            let spec = hub.consensus.with_state(|s| node_spec(s, &node));
+            let hash = spec.hash();
+            if hash != sent {
+                if self.send(Down::Spec((&spec).into())).await.is_err() {
+                    break;
+                }
+                sent = hash;
+            }
+            // All arms are cancel-safe: watches remember, and tonic's message() keeps a partly read frame.
+            tokio::select! {
+                () = self.api.shutdown.cancelled() => break,
+                () = peer.ticket.replaced.cancelled() => break,
+                () = hub.consensus.deposed() => {
+                    self.not_leader().await;
+                    break;
+                }
+                changed = applied.changed() => if changed.is_err() { break },
+                message = incoming.message() => {
+                    let Ok(Some(pb::AgentMessage { body: Some(body) })) = message else { break };
+                    if self.take(&peer, body).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        hub.inventory.close(&peer.ticket);
+    }
+
+    async fn take(&self, peer: &Peer, body: Up) -> Result<(), ()> {
+        let now = Timestamp::now();
+        match body {
+            Up::Heartbeat(beat) => {
+                self.api.hub.inventory.heard(&peer.ticket, now);
+                self.send(Down::Ack(pb::Ack { seq: beat.seq })).await
+            }
+            Up::Status(status) => {
+                let status: NodeStatus = status.try_into().map_err(|fault| {
+                    tracing::warn!(node = %peer.ticket.node, %fault, "unreadable status");
+                })?;
+                self.register(&peer.ticket.node, &peer.identity, &status).await.map_err(|_| ())?;
+                self.api.hub.inventory.ingest(&peer.ticket, status, now);
+                Ok(())
+            }
+            Up::Hello(_) => Err(()),
+        }
+    }
+}
+
+struct Peer {
+    identity: Identity,
+    ticket: Ticket,
+}
+
+/// Who the agent says it is, beside its node id.
+struct Identity {
+    group: GroupName,
+    nonce: String,
+    boot: u64,
+}
+
+enum Refusal {
+    Fault(Fault),
+    NotLeader,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}

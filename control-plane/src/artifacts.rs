@@ -1,0 +1,151 @@
+//! Artifacts of releases: a content-addressed store on every member, never in the log.
+//!
+//! An artifact counts as stored once the file and its directory are synced. An upload is on a majority of the voters
+//! before its release is committed, and a member that lacks what the catalogue names fetches it from a peer.
+
+mod peer;
+mod store;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use kctl_shared::digest::Digest;
+use kctl_shared::fault::Fault;
+use kctl_shared::proto::raft::peer_service_server::PeerServiceServer;
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::{Consensus, MemberInfo};
+pub use peer::PeerRpc;
+use store::FileStore;
+
+/// How often a member looks for artifacts that the catalogue names and it lacks.
+const REPAIR: Duration = Duration::from_secs(5);
+/// One copy to one peer.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    store: Arc<FileStore>,
+    consensus: Consensus,
+    insecure: bool,
+}
+
+impl Artifacts {
+    /// # Errors
+    /// `ARTIFACT_STORE` when the directory cannot be used.
+    pub fn open(data_dir: &Path, consensus: Consensus, insecure: bool) -> Result<Self, Fault> {
+        Ok(Self { store: Arc::new(FileStore::open(&data_dir.join("artifacts"))?), consensus, insecure })
+    }
+
+    pub fn peer_service(&self) -> PeerServiceServer<PeerRpc> {
+        PeerServiceServer::new(PeerRpc::new(self.store.clone()))
+    }
+
+    /// Stores it here, durably, after checking that the bytes are the artifact of `digest`.
+    ///
+    /// # Errors
+    /// `DIGEST_MISMATCH` and the package's codes, `ARTIFACT_STORE`.
+    pub async fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), Fault> {
+        store::put(self.store.clone(), *digest, bytes).await
+    }
+
+    /// # Errors
+    /// `ARTIFACT_NOT_FOUND`, `ARTIFACT_STORE`.
+    pub async fn get(&self, digest: &Digest) -> Result<Bytes, Fault> {
+        store::get(self.store.clone(), *digest).await
+    }
+
+    fn peers(&self) -> Vec<(u64, MemberInfo)> {
+        let me = self.consensus.id();
+        self.consensus.members().into_iter().filter(|(id, _)| *id != me).collect()
+    }
+
+    /// Copies what is stored here to the other members and returns as soon as a majority of the voters, this one
+    /// included, holds it; the number of copies then. The rest fetch it by themselves.
+    ///
+    /// # Errors
+    /// `NO_QUORUM` when a majority did not confirm.
+    pub async fn replicate(&self, digest: &Digest) -> Result<usize, Fault> {
+        let bytes = self.get(digest).await?;
+        let peers = self.peers();
+        let voters = 1 + peers.iter().filter(|(_, p)| p.voter).count();
+        let majority = voters / 2 + 1;
+        let mut copies = 1;
+        let mut sending: FuturesUnordered<_> = peers
+            .into_iter()
+            .filter(|(_, p)| p.voter)
+            .map(|(id, p)| {
+                let (bytes, insecure, digest) = (bytes.clone(), self.insecure, *digest);
+                async move {
+                    let sent = tokio::time::timeout(
+                        COPY_TIMEOUT,
+                        peer::send(&p.address.raft, insecure, digest, bytes),
+                    );
+                    let sent =
+                        sent.await.unwrap_or_else(|_| Err(Fault::new("UNREACHABLE", "no answer in time")));
+                    sent.map_err(|fault| tracing::warn!(member = id, %fault, "artifact not copied"))
+                }
+            })
+            .collect();
+        while copies < majority {
+            match sending.next().await {
+                Some(Ok(())) => copies += 1,
+                Some(Err(())) => {}
+                None => {
+                    return Err(Fault::new(
+                        "NO_QUORUM",
+                        format!("{copies} of {voters} members hold the artifact"),
+                    )
+                    .hint("kctl cluster status"));
+                }
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Fetches it from a peer if it is not here.
+    ///
+    /// # Errors
+    /// `ARTIFACT_NOT_FOUND` when no member that can be reached has it.
+    pub async fn ensure(&self, digest: &Digest) -> Result<(), Fault> {
+        if self.store.has(digest) {
+            return Ok(());
+        }
+        for (id, p) in self.peers() {
+            let fetched =
+                tokio::time::timeout(COPY_TIMEOUT, peer::fetch(&p.address.raft, self.insecure, digest)).await;
+            match fetched {
+                Ok(Ok(bytes)) => match self.put(digest, bytes).await {
+                    Ok(()) => return Ok(()),
+                    Err(fault) => tracing::warn!(member = id, %digest, %fault, "a peer gave a bad artifact"),
+                },
+                Ok(Err(fault)) => tracing::debug!(member = id, %digest, %fault, "not there"),
+                Err(_) => tracing::debug!(member = id, %digest, "no answer in time"),
+            }
+        }
+        Err(Fault::new("ARTIFACT_NOT_FOUND", format!("no member that can be reached has {digest}"))
+            .hint("kctl cluster status"))
+    }
+
+    /// Keeps this member's copies complete until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        loop {
+            let wanted: Vec<_> = self.consensus.with_state(|s| s.releases.keys().copied().collect());
+            for digest in wanted.iter().filter(|d| !self.store.has(d)) {
+                if let Err(fault) = self.ensure(digest).await {
+                    tracing::warn!(%fault, "artifact is still missing here");
+                }
+            }
+            // Both arms may be dropped at any time: nothing is half done.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(REPAIR) => {}
+            }
+        }
+    }
+}

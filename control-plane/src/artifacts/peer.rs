@@ -1,0 +1,113 @@
+//! Artifacts from member to member.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use kctl_shared::digest::Digest;
+use kctl_shared::fault::Fault;
+use kctl_shared::package::Limits;
+use kctl_shared::proto::raft::peer_service_client::PeerServiceClient;
+use kctl_shared::proto::raft::{self as pb, peer_service_server::PeerService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::store::{self, FileStore};
+use crate::raft::channel;
+
+const CHUNK: usize = 256 * 1024;
+
+fn limit() -> usize {
+    usize::try_from(Limits::default().max_total_bytes).unwrap_or(usize::MAX).saturating_mul(2)
+}
+
+fn pieces(bytes: &Bytes) -> Vec<Bytes> {
+    (0..bytes.len().max(1)).step_by(CHUNK).map(|at| bytes.slice(at..bytes.len().min(at + CHUNK))).collect()
+}
+
+pub(super) async fn send(url: &str, insecure: bool, digest: Digest, bytes: Bytes) -> Result<(), Fault> {
+    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+    let size = bytes.len() as u64;
+    let part = move |data: Bytes| pb::ArtifactPart { digest: digest.to_string(), size, data: data.to_vec() };
+    let parts: Vec<_> = pieces(&bytes).into_iter().map(part).collect();
+    let answer =
+        client.store_artifact(tokio_stream::iter(parts)).await.map_err(|s| Fault::from_status(&s).0)?;
+    if answer.into_inner().present {
+        Ok(())
+    } else {
+        Err(Fault::new("ARTIFACT_STORE", "the peer did not keep it"))
+    }
+}
+
+pub(super) async fn fetch(url: &str, insecure: bool, digest: &Digest) -> Result<Bytes, Fault> {
+    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+    let request = pb::FetchArtifactRequest { digest: digest.to_string() };
+    let stream = client.fetch_artifact(request).await.map_err(|s| Fault::from_status(&s).0)?;
+    let mut stream = stream.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.message().await.map_err(|s| Fault::from_status(&s).0)? {
+        if bytes.len() + chunk.data.len() > limit() {
+            return Err(Fault::new("ARCHIVE_TOO_LARGE", "the peer sends more than an artifact may hold"));
+        }
+        bytes.extend_from_slice(&chunk.data);
+    }
+    Ok(bytes.into())
+}
+
+#[derive(Clone, Debug)]
+pub struct PeerRpc {
+    store: Arc<FileStore>,
+}
+
+impl PeerRpc {
+    pub(super) fn new(store: Arc<FileStore>) -> Self {
+        Self { store }
+    }
+}
+
+fn parse(digest: &str) -> Result<Digest, Status> {
+    digest.parse().map_err(|e| Fault::new("INVALID_DIGEST", format!("{e}")).to_status(None))
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerRpc {
+    async fn store_artifact(
+        &self,
+        r: Request<Streaming<pb::ArtifactPart>>,
+    ) -> Result<Response<pb::StoreArtifactResponse>, Status> {
+        let mut stream = r.into_inner();
+        let mut digest = None;
+        let mut bytes = Vec::new();
+        while let Some(part) = stream.message().await? {
+            if bytes.len() + part.data.len() > limit() {
+                return Err(Status::resource_exhausted("more than an artifact may hold"));
+            }
+            digest = Some(parse(&part.digest)?);
+            bytes.extend_from_slice(&part.data);
+        }
+        let digest = digest.ok_or_else(|| Status::invalid_argument("an empty upload"))?;
+        store::put(self.store.clone(), digest, bytes.into()).await.map_err(|f| f.to_status(None))?;
+        Ok(Response::new(pb::StoreArtifactResponse { present: true }))
+    }
+
+    type FetchArtifactStream = Pin<Box<dyn Stream<Item = Result<pb::ArtifactChunk, Status>> + Send>>;
+
+    async fn fetch_artifact(
+        &self,
+        r: Request<pb::FetchArtifactRequest>,
+    ) -> Result<Response<Self::FetchArtifactStream>, Status> {
+        let digest = parse(&r.into_inner().digest)?;
+        let bytes = store::get(self.store.clone(), digest).await.map_err(|f| f.to_status(None))?;
+        let chunks: Vec<_> =
+            pieces(&bytes).into_iter().map(|data| Ok(pb::ArtifactChunk { data: data.to_vec() })).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+
+    async fn has_artifact(
+        &self,
+        r: Request<pb::FetchArtifactRequest>,
+    ) -> Result<Response<pb::StoreArtifactResponse>, Status> {
+        let digest = parse(&r.into_inner().digest)?;
+        Ok(Response::new(pb::StoreArtifactResponse { present: self.store.has(&digest) }))
+    }
+}

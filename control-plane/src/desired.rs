@@ -1,0 +1,99 @@
+//! What each node should be: a view of the replicated decisions, never stored twice.
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use kctl_shared::digest::Digest;
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::{EntityTask, NodeSpec, PluginSpec};
+
+use crate::state::model::{ClusterState, Plugin};
+use crate::state::operation::{Operation, OperationKind, StepKind};
+
+/// The spec of `node`; empty for a node that is not registered.
+pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
+    let mut spec = NodeSpec {
+        node: node.clone(),
+        epoch: state.epoch,
+        generation: state.generation,
+        plugins: BTreeMap::new(),
+        task: None,
+    };
+    let Some(record) = state.nodes.get(node) else { return spec };
+    let Some(group) = state.groups.get(&record.group) else { return spec };
+    for (name, plugin) in &group.plugins {
+        let operation = plugin.operation.as_ref().and_then(|id| state.operations.get(id));
+        if let Some(plugin_spec) = plugin_spec(state, node, plugin, operation) {
+            spec.plugins.insert(name.clone(), plugin_spec);
+        }
+        if let Some(task) = operation.and_then(|o| entity_task(o, node)) {
+            spec.task = Some(task);
+        }
+    }
+    spec
+}
+
+fn plugin_spec(
+    state: &ClusterState,
+    node: &NodeId,
+    plugin: &Plugin,
+    operation: Option<&Operation>,
+) -> Option<PluginSpec> {
+    let reference = |d: Digest| state.release_ref(&d);
+    let mut spec = PluginSpec { grant: plugin.grant, ..PluginSpec::default() };
+    let at_rest = plugin.release.filter(|_| plugin.target.includes(node)).and_then(reference);
+    let mut named = at_rest.is_some();
+    spec.staged.extend(at_rest.clone());
+    spec.enabled = at_rest;
+    let Some(operation) = operation else { return named.then_some(spec) };
+
+    // Each step that was dispatched to the node moves its spec; what it ends at is what the node should be.
+    let release = reference(operation.release);
+    let previous = operation.previous.filter(|_| plugin.target.includes(node)).and_then(reference);
+    for step in &operation.steps {
+        let Some(grant) = step.nodes.get(node).and_then(|n| n.grant) else { continue };
+        named = true;
+        spec.grant = grant;
+        spec.operation = operation.id.clone();
+        spec.preflight = None;
+        match step.kind {
+            StepKind::Stage => spec.staged.extend(release.clone()),
+            StepKind::Preflight => {
+                spec.staged.extend(release.clone());
+                spec.preflight = release.clone();
+            }
+            StepKind::Enable => {
+                spec.staged.extend(release.clone());
+                spec.enabled = release.clone();
+            }
+            StepKind::Detach => {}
+            StepKind::Disable => spec.enabled = None,
+            StepKind::Purge => {
+                spec.enabled = None;
+                spec.staged.clear();
+            }
+            StepKind::Restore => spec.enabled = previous.clone(),
+            StepKind::Unstage => {
+                spec.enabled = previous.clone();
+                spec.staged = previous.iter().cloned().collect();
+            }
+        }
+    }
+    named.then_some(spec)
+}
+
+/// Scanning goes on from the detach step until files are deleted, so that a re-created entity is found at once.
+fn entity_task(operation: &Operation, node: &NodeId) -> Option<EntityTask> {
+    let applier = operation.applier.as_ref().filter(|a| &a.node == node)?;
+    let scanning = operation.kind == OperationKind::Remove
+        && !operation.is_past_return()
+        && operation
+            .current()
+            .is_some_and(|s| matches!(s.kind, StepKind::Detach | StepKind::Disable | StepKind::Purge));
+    scanning.then(|| EntityTask {
+        grant: applier.grant,
+        operation: operation.id.clone(),
+        plugin: operation.plugin.clone(),
+        delete: operation.entities.keys().cloned().collect(),
+    })
+}

@@ -1,0 +1,148 @@
+//! The newest status view of this member: made here on the leader, followed from the leader elsewhere.
+//!
+//! The dashboard, the event stream and `WatchStatus` all read this one watch, so that they cannot disagree.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kctl_shared::proto::v1::cluster_service_client::ClusterServiceClient;
+use kctl_shared::proto::v1::{ClusterView, MemberView, StatusRequest, StatusView};
+use kctl_shared::time::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::inventory::Inventory;
+use crate::orchestrator::Report;
+use crate::raft::Consensus;
+use crate::rollout::fleet::Fleet;
+use crate::views::Sources;
+
+/// Changes closer together than this are shown as one.
+const MERGE: Duration = Duration::from_millis(50);
+/// A node goes from live to suspect without any event.
+const TICK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct Hub {
+    pub consensus: Consensus,
+    pub inventory: Arc<Inventory>,
+    pub report: watch::Receiver<Arc<Report>>,
+}
+
+impl Hub {
+    /// As this member sees it; nodes are known on the leader only.
+    pub fn status(&self) -> StatusView {
+        let report = self.report.borrow().clone();
+        let leads = self.leads();
+        let none = Fleet { leader_since: Timestamp::now(), ..Fleet::default() };
+        self.consensus.with_state(|state| {
+            self.inventory.with(|fleet| {
+                let fleet = if leads { fleet } else { &none };
+                Sources { state, fleet, report: &report, now: Timestamp::now() }.status(self.cluster())
+            })
+        })
+    }
+
+    pub fn leads(&self) -> bool {
+        self.consensus.watch_leadership().borrow().is_leader
+    }
+
+    /// Runs `read` over everything a view is made of.
+    pub fn view<R>(&self, read: impl FnOnce(Sources<'_>) -> R) -> R {
+        let report = self.report.borrow().clone();
+        self.consensus.with_state(|state| {
+            self.inventory
+                .with(|fleet| read(Sources { state, fleet, report: &report, now: Timestamp::now() }))
+        })
+    }
+
+    pub fn cluster(&self) -> ClusterView {
+        let leadership = self.consensus.watch_leadership().borrow().clone();
+        let me = self.consensus.id();
+        let applied = self.consensus.applied_index();
+        let members = self.consensus.members().into_iter().map(|(id, m)| {
+            let state = match (Some(id) == leadership.leader, m.reachable) {
+                (true, _) => "leader",
+                (false, Some(false)) => "unreachable",
+                (false, _) if id == me && leadership.leader.is_none() => "candidate",
+                (false, None) if id != me => "unknown",
+                _ => "follower",
+            };
+            MemberView {
+                id,
+                address: m.address.grpc,
+                role: if m.voter { "voter" } else { "learner" }.into(),
+                state: state.into(),
+                applied_index: if id == me { applied } else { m.matched.unwrap_or(0) },
+                http: m.address.http,
+                raft: m.address.raft,
+            }
+        });
+        ClusterView { leader: leadership.leader, term: leadership.term, members: members.collect() }
+    }
+
+    /// gRPC URL of the leader, if one is known.
+    pub fn leader_url(&self) -> Option<String> {
+        let leader = self.consensus.watch_leadership().borrow().leader?;
+        self.consensus.members().get(&leader).map(|m| m.address.grpc.clone())
+    }
+
+    /// Keeps `views` at the newest status until `shutdown`.
+    pub async fn run(self, views: watch::Sender<Arc<StatusView>>, shutdown: CancellationToken) {
+        loop {
+            let mut leadership = self.consensus.watch_leadership();
+            let led = leadership.borrow_and_update().is_leader;
+            // Either branch may be dropped at any await: what it would have published is made anew.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = async { if led { self.make(&views).await } else { self.follow(&views).await } } => {}
+            }
+        }
+    }
+
+    async fn make(&self, views: &watch::Sender<Arc<StatusView>>) {
+        let (mut applied, mut heard) = (self.consensus.watch_applied(), self.inventory.watch());
+        let mut report = self.report.clone();
+        loop {
+            applied.mark_unchanged();
+            heard.mark_unchanged();
+            report.mark_unchanged();
+            publish(views, self.status());
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return },
+                changed = heard.changed() => if changed.is_err() { return },
+                changed = report.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(TICK) => {}
+            }
+            tokio::time::sleep(MERGE).await;
+        }
+    }
+
+    /// Streams the leader's view; shows what is known here while there is none to be had.
+    async fn follow(&self, views: &watch::Sender<Arc<StatusView>>) {
+        loop {
+            if let Some(url) = self.leader_url()
+                && let Ok(mut client) = ClusterServiceClient::connect(url).await
+                && let Ok(stream) = client.watch_status(StatusRequest {}).await
+            {
+                let mut stream = stream.into_inner();
+                while let Ok(Some(view)) = stream.message().await {
+                    publish(views, view);
+                }
+            }
+            publish(views, self.status());
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+fn publish(views: &watch::Sender<Arc<StatusView>>, view: StatusView) {
+    views.send_if_modified(|old| {
+        let changed = **old != view;
+        if changed {
+            *old = Arc::new(view);
+        }
+        changed
+    });
+}

@@ -1,0 +1,157 @@
+//! What the agents told this leader: soft state, rebuilt by every new leader, never replicated.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kctl_shared::fault::Fault;
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::NodeStatus;
+use kctl_shared::time::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::rollout::detach::LEASE_MS;
+use crate::rollout::fleet::Fleet;
+
+#[derive(Debug)]
+pub struct Inventory {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    fleet: Fleet,
+    sessions: BTreeMap<NodeId, Session>,
+    versions: BTreeMap<NodeId, String>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    boot: u64,
+    ended: CancellationToken,
+}
+
+/// A node's present stream. A later one for the same node ends it.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub node: NodeId,
+    id: u64,
+    /// Cancelled when another stream took this one's place.
+    pub replaced: CancellationToken,
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Inventory {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; a poisoned lock would only say that a panic happened elsewhere.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts changes of what any node reported; heartbeats are not counted.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Forgets everything: a new leader knows nothing that it was not told itself.
+    pub fn reset(&self, now: Timestamp) {
+        let mut inner = self.lock();
+        for (_, session) in std::mem::take(&mut inner.sessions) {
+            session.ended.cancel();
+        }
+        inner.fleet = Fleet { leader_since: now, ..Fleet::default() };
+        drop(inner);
+        self.bump();
+    }
+
+    pub fn with<R>(&self, read: impl FnOnce(&Fleet) -> R) -> R {
+        read(&self.lock().fleet)
+    }
+
+    pub fn agent_version(&self, node: &NodeId) -> String {
+        self.lock().versions.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Opens a node's stream and ends the one before it.
+    ///
+    /// # Errors
+    /// `SUPERSEDED` when a later start of the same agent is connected.
+    pub fn open(&self, node: NodeId, boot: u64, version: String, now: Timestamp) -> Result<Ticket, Fault> {
+        let mut inner = self.lock();
+        if let Some(present) = inner.sessions.get(&node) {
+            if present.boot > boot {
+                return Err(Fault::new(
+                    "SUPERSEDED",
+                    format!("a later start of node {node}'s agent is connected"),
+                )
+                .hint("stop the older copy of the agent"));
+            }
+            present.ended.cancel();
+        }
+        inner.next += 1;
+        let id = inner.next;
+        let replaced = CancellationToken::new();
+        inner.sessions.insert(node.clone(), Session { id, boot, ended: replaced.clone() });
+        inner.versions.insert(node.clone(), version);
+        inner.fleet.reports.entry(node.clone()).or_default().last_seen = now;
+        drop(inner);
+        self.bump();
+        Ok(Ticket { node, id, replaced })
+    }
+
+    pub fn close(&self, ticket: &Ticket) {
+        let mut inner = self.lock();
+        if inner.sessions.get(&ticket.node).is_some_and(|s| s.id == ticket.id) {
+            inner.sessions.remove(&ticket.node);
+        }
+    }
+
+    /// A heartbeat: alive, and its lease renewed once the acknowledgement arrives.
+    pub fn heard(&self, ticket: &Ticket, now: Timestamp) {
+        let mut inner = self.lock();
+        if let Some(report) = inner.fleet.reports.get_mut(&ticket.node) {
+            // A node that was missed must show as back at once.
+            let missed = now.since(report.last_seen) >= crate::rollout::fleet::SUSPECT_MS;
+            report.last_seen = now;
+            report.lease_until = now.plus_ms(LEASE_MS);
+            if missed {
+                drop(inner);
+                self.bump();
+            }
+        }
+    }
+
+    pub fn ingest(&self, ticket: &Ticket, status: NodeStatus, now: Timestamp) {
+        let mut inner = self.lock();
+        let report = inner.fleet.reports.entry(ticket.node.clone()).or_default();
+        report.last_seen = now;
+        match (&report.status.task, &status.task) {
+            (before, Some(task)) => {
+                let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
+                if !same || before.as_ref().is_some_and(|b| b.scans < task.scans) {
+                    report.scanned_at = now;
+                }
+                let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
+                report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
+            }
+            (_, None) => report.empty_since = None,
+        }
+        let changed = report.status != status;
+        report.status = status;
+        drop(inner);
+        if changed {
+            self.bump();
+        }
+    }
+}

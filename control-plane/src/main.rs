@@ -1,0 +1,5 @@
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kctl_control_plane::main(std::env::args_os())
+}

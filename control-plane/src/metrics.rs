@@ -1,0 +1,44 @@
+//! What the HTTP side is told about this member.
+
+use std::sync::Arc;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::proto::v1::StatusView;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http::{Gauges, HttpState, hosts_for};
+use crate::hub::Hub;
+
+pub fn http_state(
+    hub: &Hub,
+    views: watch::Receiver<Arc<StatusView>>,
+    config: &Config,
+    shutdown: CancellationToken,
+) -> HttpState {
+    let (ready, gauges, ended, operation) = (hub.clone(), hub.clone(), hub.clone(), hub.clone());
+    HttpState {
+        views,
+        member: config.id,
+        version: env!("CARGO_PKG_VERSION"),
+        ready: Arc::new(move || match ready.leader_url() {
+            Some(_) => Ok(()),
+            None => Err(Fault::new("NO_QUORUM", "no leader is known").hint("kctl cluster status")),
+        }),
+        gauges: Arc::new(move || Gauges {
+            term: gauges.consensus.term(),
+            leads: gauges.leads(),
+            applied_index: gauges.consensus.applied_index(),
+        }),
+        ended: Arc::new(move |limit| {
+            ended.view(|s| {
+                let newest = s.state.ended.iter().rev().take(limit);
+                newest.filter_map(|id| s.state.operations.get(id)).map(|o| s.operation(o)).collect()
+            })
+        }),
+        operation: Arc::new(move |id| operation.view(|s| s.state.operations.get(id).map(|o| s.operation(o)))),
+        allowed_hosts: hosts_for(config.listen.http),
+        shutdown,
+    }
+}

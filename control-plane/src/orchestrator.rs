@@ -1,0 +1,90 @@
+//! The leader's loop: wake, plan, propose. It has no memory: what it needs is in the replicated state, or told again by
+//! the agents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kctl_shared::time::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::inventory::Inventory;
+use crate::raft::Consensus;
+use crate::rollout::{self, WaitingOn};
+use crate::state::operation::OperationId;
+
+/// Why each live operation does not move.
+pub type Report = BTreeMap<OperationId, Vec<WaitingOn>>;
+
+/// Deadlines and liveness pass without any event to wake on.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Runs until `shutdown`; idle while this member does not lead.
+pub async fn run(
+    consensus: Consensus,
+    inventory: Arc<Inventory>,
+    report: watch::Sender<Arc<Report>>,
+    shutdown: CancellationToken,
+) {
+    let mut leadership = consensus.watch_leadership();
+    loop {
+        // Waiting for a value and for a token: both are cancel-safe.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            led = leadership.wait_for(|l| l.is_leader) => if led.is_err() { return },
+        }
+        // What an earlier leader acknowledged must be seen before anything is decided.
+        if consensus.linearizable().await.is_err() {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(100)) => continue,
+            }
+        }
+        inventory.reset(Timestamp::now());
+        tracing::info!(member = consensus.id(), term = consensus.term(), "leading");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = lead(&consensus, &inventory, &report) => {}
+            () = consensus.deposed() => tracing::info!("no longer leading"),
+        }
+        report.send_replace(Arc::default());
+    }
+}
+
+/// Cancel-safe: a proposal that is dropped midway is found applied or not by whoever leads next.
+async fn lead(consensus: &Consensus, inventory: &Inventory, report: &watch::Sender<Arc<Report>>) {
+    let mut applied = consensus.watch_applied();
+    let mut heard = inventory.watch();
+    loop {
+        applied.mark_unchanged();
+        heard.mark_unchanged();
+        let plan = consensus.with_state(|s| inventory.with(|f| rollout::plan(s, f, Timestamp::now())));
+        report.send_if_modified(|old| {
+            let changed = **old != plan.report;
+            if changed {
+                *old = Arc::new(plan.report);
+            }
+            changed
+        });
+        if !plan.commands.is_empty() {
+            match consensus.propose(plan.commands).await {
+                Ok(outcomes) => {
+                    for outcome in outcomes {
+                        match outcome {
+                            Ok(events) => tracing::info!(?events, "applied"),
+                            Err(rejection) => tracing::info!(%rejection, "overtaken by another entry"),
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => tracing::warn!(%error, "proposal failed"),
+            }
+        }
+        tokio::select! {
+            changed = applied.changed() => if changed.is_err() { return },
+            changed = heard.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}

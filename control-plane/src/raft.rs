@@ -1,0 +1,271 @@
+//! Consensus: an ordered, durable log of commands that all members apply alike.
+//!
+//! This file and those below `raft/` are the only ones that name openraft or sled; the rest of the member sees
+//! [`Consensus`].
+
+mod disk;
+mod log;
+mod machine;
+mod network;
+mod propose;
+mod service;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::proto::raft::raft_service_server::RaftServiceServer;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, TokioInstant};
+use tokio::sync::watch;
+
+use crate::state::ClusterState;
+use disk::{Change, Disk, SledDisk};
+use log::LogStore;
+use machine::StateMachine;
+pub(crate) use network::channel;
+use propose::Proposals;
+pub use propose::ProposeError;
+pub use service::RaftRpc;
+use types::TypeConfig;
+pub use types::{MemberAddress, Outcome};
+
+const HEARTBEAT_MS: u64 = 250;
+const ELECTION_MIN_MS: u64 = 1_000;
+const ELECTION_MAX_MS: u64 = 2_000;
+/// Entries between two snapshots; about what is applied again after a restart.
+const SNAPSHOT_EVERY: u64 = 2_000;
+/// Entries kept behind a snapshot for members that lag a little.
+const KEPT_ENTRIES: u64 = 500;
+
+#[derive(Clone, Debug)]
+pub struct ConsensusConfig {
+    pub id: u64,
+    pub data_dir: PathBuf,
+    pub members: BTreeMap<u64, MemberAddress>,
+    pub insecure: bool,
+    pub heartbeat_ms: u64,
+    /// Shortest and longest election timeout in milliseconds.
+    pub election_ms: (u64, u64),
+    pub snapshot_every: u64,
+}
+
+impl ConsensusConfig {
+    pub fn new(id: u64, data_dir: PathBuf, members: BTreeMap<u64, MemberAddress>, insecure: bool) -> Self {
+        Self {
+            id,
+            data_dir,
+            members,
+            insecure,
+            heartbeat_ms: HEARTBEAT_MS,
+            election_ms: (ELECTION_MIN_MS, ELECTION_MAX_MS),
+            snapshot_every: SNAPSHOT_EVERY,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<u64>,
+    /// This member leads and heard from a quorum within the last election timeout.
+    pub is_leader: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct MemberInfo {
+    pub address: MemberAddress,
+    pub voter: bool,
+    /// Highest log index known to be on that member; known on the leader only.
+    pub matched: Option<u64>,
+    pub reachable: Option<bool>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Consensus {
+    id: u64,
+    raft: Raft<TypeConfig, StateMachine>,
+    machine: StateMachine,
+    proposals: Proposals,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl std::fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consensus").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Consensus {
+    /// Opens the member's store and joins the cluster; a member with an empty store starts the cluster that its
+    /// configuration describes. The service must be mounted on the member's raft address.
+    ///
+    /// # Errors
+    /// `STORE_CORRUPT`, `STORE_IN_USE`, `MEMBER_ID_MISMATCH`.
+    pub async fn open(config: ConsensusConfig) -> Result<(Self, RaftServiceServer<RaftRpc>), Fault> {
+        let log_dir = disk::directory(&config.data_dir, "raft-log");
+        let state_dir = disk::directory(&config.data_dir, "state");
+        let log_disk: Arc<dyn Disk> = Arc::new(SledDisk::open(&log_dir)?);
+        let state_disk: Arc<dyn Disk> = Arc::new(SledDisk::open(&state_dir)?);
+        claim(&*state_disk, &state_dir, config.id)?;
+        let log = LogStore::open(&log_dir, log_disk)?;
+        let machine = StateMachine::open(&state_dir, state_disk)?;
+        let internal = |what: &str, e: &dyn std::fmt::Display| Fault::new("INTERNAL", format!("{what}: {e}"));
+        let raft_config = Config {
+            cluster_name: "kctl".into(),
+            heartbeat_interval: config.heartbeat_ms,
+            election_timeout_min: config.election_ms.0,
+            election_timeout_max: config.election_ms.1,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
+            max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+            enable_pre_vote: Some(true),
+            ..Config::default()
+        };
+        let raft_config = raft_config.validate().map_err(|e| internal("raft configuration", &e))?;
+        let network = network::Network { insecure: config.insecure };
+        let raft = Raft::new(config.id, Arc::new(raft_config), network, log, machine.clone())
+            .await
+            .map_err(|e| internal("raft", &e))?;
+        let pristine = !raft.is_initialized().await.map_err(|e| internal("raft", &e))?;
+        if pristine {
+            // Every pristine member proposes the same first entry, so whoever comes first does not matter.
+            raft.initialize(config.members.clone()).await.map_err(|e| internal("raft", &e))?;
+        }
+        let (leadership, led) = watch::channel(Leadership::default());
+        tokio::spawn(watch_leadership(raft.clone(), leadership, Duration::from_millis(config.election_ms.1)));
+        let proposals = Proposals::start(raft.clone());
+        let service = RaftServiceServer::new(RaftRpc { raft: raft.clone() })
+            .max_decoding_message_size(network::MAX_MESSAGE)
+            .max_encoding_message_size(network::MAX_MESSAGE);
+        Ok((Self { id: config.id, raft, machine, proposals, leadership: led }, service))
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn term(&self) -> u64 {
+        self.leadership.borrow().term
+    }
+
+    pub fn applied_index(&self) -> u64 {
+        *self.machine.watch_applied().borrow()
+    }
+
+    /// Commits the commands, in order, in one log entry that may be shared with other callers.
+    ///
+    /// # Errors
+    /// `NotLeader`: nothing happened. `Unknown`: it may or may not take effect.
+    pub async fn propose(&self, commands: Vec<crate::state::Command>) -> Result<Vec<Outcome>, ProposeError> {
+        self.proposals.propose(commands).await
+    }
+
+    /// Afterwards [`Self::with_state`] shows every write that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// This member does not lead, or a quorum did not confirm that it does.
+    pub async fn linearizable(&self) -> Result<(), Fault> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(Fault::new("NOT_LEADER", format!("leadership is not confirmed: {e}"))),
+        }
+    }
+
+    pub fn with_state<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
+        self.machine.with_state(read)
+    }
+
+    /// Index of the latest applied entry.
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.machine.watch_applied()
+    }
+
+    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Returns once this member does not lead, or no longer with a quorum behind it. Cancel-safe.
+    pub async fn deposed(&self) {
+        drop(self.watch_leadership().wait_for(|l| !l.is_leader).await);
+    }
+
+    pub fn members(&self) -> BTreeMap<u64, MemberInfo> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let replication = metrics.replication.as_ref();
+        let heard = metrics.heartbeat.as_ref();
+        let nodes = membership.nodes().map(|(id, address)| {
+            let matched = replication.and_then(|r| r.get(id)).and_then(|l| l.as_ref()).map(|l| l.index);
+            let reachable = heard.and_then(|h| h.get(id)).map(|at| {
+                at.as_ref()
+                    .is_some_and(|at| TokioInstant::now() - **at < Duration::from_millis(3 * ELECTION_MAX_MS))
+            });
+            let info =
+                MemberInfo { address: address.clone(), voter: voters.contains(id), matched, reachable };
+            (*id, info)
+        });
+        nodes.collect()
+    }
+
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end cleanly");
+        }
+    }
+}
+
+/// A store belongs to one member id for ever.
+fn claim(disk: &dyn Disk, path: &Path, id: u64) -> Result<(), Fault> {
+    let unreadable = |e| disk::corrupt(path, e);
+    match disk.scan(b"member").map_err(unreadable)?.into_iter().next() {
+        None => {
+            disk.write(vec![Change::Put(b"member".to_vec(), id.to_be_bytes().to_vec())]).map_err(unreadable)
+        }
+        Some((_, owner)) if owner == id.to_be_bytes() => Ok(()),
+        Some(_) => Err(Fault::new(
+            "MEMBER_ID_MISMATCH",
+            format!("the store in {} is another member's", path.display()),
+        )
+        .hint("start it with the id it was made with; ids are never used again")),
+    }
+}
+
+/// Turns the library's metrics into [`Leadership`]. The clock matters too: a leader that hears nobody changes no metric.
+async fn watch_leadership(
+    raft: Raft<TypeConfig, StateMachine>,
+    out: watch::Sender<Leadership>,
+    election_timeout: Duration,
+) {
+    let mut metrics = raft.metrics();
+    loop {
+        let now = {
+            let m = metrics.borrow_and_update();
+            let alone = m.membership_config.membership().voter_ids().count() == 1;
+            let confirmed =
+                m.last_quorum_acked.as_ref().is_some_and(|at| TokioInstant::now() - **at < election_timeout);
+            Leadership {
+                term: m.current_term,
+                leader: m.current_leader,
+                is_leader: m.state == ServerState::Leader && m.running_state.is_ok() && (alone || confirmed),
+            }
+        };
+        let leads = now.is_leader;
+        out.send_if_modified(|old| {
+            let changed = *old != now;
+            *old = now;
+            changed
+        });
+        let pause = if leads { election_timeout / 4 } else { election_timeout * 4 };
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() { break },
+            () = out.closed() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

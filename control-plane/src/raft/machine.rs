@@ -1,0 +1,176 @@
+//! The state machine: applies committed entries to the replicated state and writes snapshots of it.
+//!
+//! The state lives in memory. What is on disk is the newest snapshot; after a restart the entries behind it are applied
+//! again, so the log may only be purged behind a snapshot that is synced.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::{Stream, StreamExt as _};
+use kctl_shared::fault::Fault;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::watch;
+
+use super::disk::{Change, Disk, corrupt, join_large, put_large};
+use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode};
+use crate::state::{ClusterState, LogStamp, apply};
+
+const HEAD: &[u8] = b"head";
+const BODY: &[u8] = b"snap/";
+
+#[derive(Debug, Default)]
+struct Machine {
+    state: ClusterState,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// Cheap to clone; all clones are the same machine.
+#[derive(Clone)]
+pub(super) struct StateMachine {
+    machine: Arc<RwLock<Machine>>,
+    disk: Arc<dyn Disk>,
+    applied: watch::Sender<u64>,
+}
+
+/// Which of the two snapshot slots is valid, and what it is a snapshot of.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Head {
+    slot: u8,
+    bytes: u64,
+    checksum: u32,
+    meta: SnapshotMeta,
+}
+
+impl StateMachine {
+    /// # Errors
+    /// `STORE_CORRUPT`.
+    pub(super) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Fault> {
+        let mut machine = Machine::default();
+        let newest = load(&*disk).map_err(|e| corrupt(path, e))?;
+        if let Some((head, body)) = newest {
+            machine.state = decode(&body).map_err(|e| corrupt(path, e))?;
+            machine.applied = head.meta.last_log_id;
+            machine.membership = head.meta.last_membership;
+        }
+        let index = machine.applied.map_or(0, |id| id.index);
+        Ok(Self { machine: Arc::new(RwLock::new(machine)), disk, applied: watch::Sender::new(index) })
+    }
+
+    pub(super) fn with_state<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
+        read(&self.machine.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    pub(super) fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn with<R>(&self, edit: impl FnOnce(&mut Machine) -> R) -> R {
+        edit(&mut self.machine.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
+        let before = load_head(&*self.disk)?;
+        let slot = before.as_ref().map_or(0, |h| 1 - h.slot);
+        let head =
+            Head { slot, bytes: body.len() as u64, checksum: crc32fast::hash(body), meta: meta.clone() };
+        let stale = |slot: u8| -> io::Result<Vec<Change>> {
+            Ok(self.disk.scan(&prefix(slot))?.into_iter().map(|(key, _)| Change::Delete(key)).collect())
+        };
+        // The new body is whole on disk before the head names it, and the old one goes after.
+        let mut changes = stale(slot)?;
+        changes.extend(put_large(&prefix(slot), body));
+        self.disk.write(changes)?;
+        self.disk.write(vec![Change::Put(HEAD.to_vec(), encode(&head)?)])?;
+        self.disk.write(stale(1 - slot)?)
+    }
+}
+
+fn prefix(slot: u8) -> Vec<u8> {
+    [BODY, &[slot], b"/"].concat()
+}
+
+fn load_head(disk: &dyn Disk) -> io::Result<Option<Head>> {
+    disk.scan(HEAD)?.into_iter().next().map(|(_, value)| decode(&value)).transpose()
+}
+
+fn load(disk: &dyn Disk) -> io::Result<Option<(Head, Vec<u8>)>> {
+    let Some(head) = load_head(disk)? else { return Ok(None) };
+    let body = join_large(disk.scan(&prefix(head.slot))?);
+    if body.len() as u64 != head.bytes || crc32fast::hash(&body) != head.checksum {
+        return Err(io::Error::other("the snapshot does not fit its checksum"));
+    }
+    Ok(Some((head, body)))
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok(self.with(|m| (m.applied, m.membership.clone())))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let index = entry.log_id.index;
+            let outcomes = self.with(|m| {
+                m.applied = Some(entry.log_id);
+                match entry.payload {
+                    EntryPayload::Blank => Outcomes::default(),
+                    EntryPayload::Membership(membership) => {
+                        m.membership = StoredMembership::new(Some(entry.log_id), membership);
+                        Outcomes::default()
+                    }
+                    EntryPayload::Normal(batch) => {
+                        let stamp = |offset| LogStamp { index, offset, proposed_at: batch.proposed_at };
+                        let commands = batch.commands.into_iter().zip(0..);
+                        Outcomes(commands.map(|(c, offset)| apply(&mut m.state, stamp(offset), c)).collect())
+                    }
+                }
+            });
+            if let Some(responder) = responder {
+                responder.send(outcomes);
+            }
+            self.applied.send_replace(index);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
+        let state: ClusterState = decode(&snapshot)?;
+        self.save(meta, &snapshot)?;
+        self.with(|m| {
+            *m = Machine { state, applied: meta.last_log_id, membership: meta.last_membership.clone() }
+        });
+        self.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(load(&*self.disk)?.map(|(head, body)| Snapshot { meta: head.meta, snapshot: body }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (meta, body) = self.with(|m| {
+            let meta = SnapshotMeta { last_log_id: m.applied, last_membership: m.membership.clone() };
+            encode(&m.state).map(|body| (meta, body))
+        })?;
+        self.save(&meta, &body)?;
+        Ok(Snapshot { meta, snapshot: body })
+    }
+}

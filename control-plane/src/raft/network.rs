@@ -1,0 +1,161 @@
+//! From member to member: the library's messages as opaque, versioned bytes over gRPC.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kctl_shared::endpoint;
+use kctl_shared::proto::raft as pb;
+use kctl_shared::proto::raft::raft_service_client::RaftServiceClient;
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, RaftNetworkV2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::transport::{Channel, Endpoint};
+
+use super::types::{FORMAT, MemberAddress, Snapshot, TypeConfig, Vote, decode, encode};
+
+/// Bytes of one piece of a snapshot on its way.
+const PIECE: usize = 256 * 1024;
+/// One message of entries; entries are small, see `max_payload_entries`.
+pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection through a healed partition is found dead and replaced within twice this.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// A channel that connects when it is first used and again whenever it broke.
+///
+/// # Errors
+/// `INSECURE_ADDRESS`, `ADDRESS_INVALID`.
+pub(crate) fn channel(url: &str, insecure: bool) -> Result<Channel, kctl_shared::fault::Fault> {
+    endpoint::check_dial(url, insecure)?;
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|e| kctl_shared::fault::Fault::new("ADDRESS_INVALID", format!("{url}: {e}")))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    pub insecure: bool,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, _target: u64, node: &MemberAddress) -> Peer {
+        let client = channel(&node.raft, self.insecure).map(|c| {
+            RaftServiceClient::new(c)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE)
+        });
+        Peer { client: client.map_err(|f| f.to_string()) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    client: Result<RaftServiceClient<Channel>, String>,
+}
+
+fn unreachable(what: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&AnyError::error(what.to_string())))
+}
+
+impl Peer {
+    fn client(&self) -> Result<RaftServiceClient<Channel>, RPCError<TypeConfig>> {
+        self.client.clone().map_err(unreachable)
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        kind: &str,
+        request: &Q,
+        ttl: Duration,
+    ) -> Result<A, RPCError<TypeConfig>> {
+        let network = |e: std::io::Error| RPCError::Network(NetworkError::new(&e));
+        let mut client = self.client()?;
+        let payload = encode(request).map_err(network)?;
+        let envelope = pb::Envelope { kind: kind.into(), version: FORMAT.into(), payload };
+        match tokio::time::timeout(ttl, client.call(envelope)).await {
+            Ok(Ok(answer)) => decode(&answer.into_inner().payload).map_err(network),
+            Ok(Err(status)) => Err(unreachable(status)),
+            Err(_) => Err(unreachable(format!("no answer to {kind} within {} ms", ttl.as_millis()))),
+        }
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call("append", &rpc, option.hard_ttl()).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call("vote", &rpc, option.hard_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call("pre-vote", &rpc, option.hard_ttl()).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call("transfer", &rpc, option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let network = |e: std::io::Error| StreamingError::from(NetworkError::new(&e));
+        let lost = |e: String| StreamingError::from(Unreachable::new(&AnyError::error(e)));
+        let mut client = self.client.clone().map_err(lost)?;
+        let head = encode(&(vote, snapshot.meta)).map_err(network)?;
+        let piece = |kind: &str, payload: Vec<u8>| pb::Envelope {
+            kind: kind.into(),
+            version: FORMAT.into(),
+            payload,
+        };
+        let mut pieces = vec![piece("head", head)];
+        pieces.extend(snapshot.snapshot.chunks(PIECE).map(|c| piece("piece", c.to_vec())));
+        let sent = tokio::time::timeout(option.hard_ttl(), client.snapshot(tokio_stream::iter(pieces)));
+        // Dropping the call cancels the stream at the peer, which keeps nothing of a snapshot that is not whole.
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = sent => match sent {
+                Ok(Ok(answer)) => decode(&answer.into_inner().payload).map_err(network),
+                Ok(Err(status)) => Err(lost(status.to_string())),
+                Err(_) => Err(lost("no answer to a snapshot in time".into())),
+            },
+        }
+    }
+}

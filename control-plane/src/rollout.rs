@@ -1,0 +1,175 @@
+//! What to propose next, and why nothing else.
+//!
+//! [`plan`] is pure: it sees the replicated state, what the agents reported, and the time; it never mutates. It rebuilds
+//! its picture every time, so a new leader needs nothing but these three.
+#![deny(clippy::disallowed_methods)]
+
+pub mod barrier;
+pub mod detach;
+pub mod fleet;
+pub mod runbook;
+pub mod waves;
+
+use std::collections::BTreeMap;
+
+use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::spec::Failure;
+use kctl_shared::time::Timestamp;
+
+use crate::state::command::Command;
+use crate::state::model::ClusterState;
+use crate::state::operation::{Operation, OperationId, OperationKind, Phase, Step, StepKind, Verdict};
+use barrier::Judgement;
+use fleet::Fleet;
+
+/// Why an operation does not move at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingOn {
+    /// `None`: for the control plane, or for time to pass.
+    pub node: Option<NodeId>,
+    pub reason: String,
+    pub message: String,
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Plan {
+    pub commands: Vec<Command>,
+    pub report: BTreeMap<OperationId, Vec<WaitingOn>>,
+}
+
+/// One round of decisions: at most one command for each live operation.
+pub fn plan(state: &ClusterState, fleet: &Fleet, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let mut reloading = reloads_in_flight(state);
+    for operation in state.live_operations() {
+        let mut round = Round { state, fleet, now, operation, waiting: Vec::new() };
+        let command = round.next(&mut reloading);
+        plan.commands.extend(command);
+        plan.report.insert(operation.id.clone(), round.waiting);
+    }
+    plan
+}
+
+/// Nodes of each group that may be reloading for any operation.
+fn reloads_in_flight(state: &ClusterState) -> BTreeMap<GroupName, usize> {
+    let mut counts = BTreeMap::new();
+    for operation in state.live_operations() {
+        if let Some(step) = operation.current().filter(|s| s.kind.reloads()) {
+            *counts.entry(operation.group.clone()).or_default() += in_flight(step);
+        }
+    }
+    counts
+}
+
+fn in_flight(step: &Step) -> usize {
+    step.open_nodes().filter(|(_, n)| n.grant.is_some()).count()
+}
+
+/// Shared by the files of this module: one operation in one round.
+pub(crate) struct Round<'a> {
+    pub state: &'a ClusterState,
+    pub fleet: &'a Fleet,
+    pub now: Timestamp,
+    pub operation: &'a Operation,
+    pub waiting: Vec<WaitingOn>,
+}
+
+impl<'a> Round<'a> {
+    fn next(&mut self, reloading: &mut BTreeMap<GroupName, usize>) -> Option<Command> {
+        let operation = self.operation;
+        let id = operation.id.clone();
+        let Some(step) = operation.current() else {
+            let phase = if operation.phase == Phase::RollingBack { Phase::Failed } else { Phase::Succeeded };
+            return Some(Command::FinishOperation { operation: id, phase });
+        };
+        if let Some(command) = detach::watch(self, step) {
+            return Some(command);
+        }
+        if step.kind == StepKind::Detach {
+            return detach::plan(self);
+        }
+        let verdicts = self.verdicts(step);
+        if !verdicts.is_empty() {
+            return Some(Command::Settle { operation: id, step: operation.cursor, verdicts });
+        }
+        if let Some(rollback) = self.rollback(step) {
+            return Some(rollback);
+        }
+        if step.open_nodes().next().is_none() {
+            return self.pass(step);
+        }
+        self.dispatch(step, reloading)
+    }
+
+    /// Verdicts that the agents' proofs allow now; everything else becomes a reason to wait.
+    fn verdicts(&mut self, step: &Step) -> BTreeMap<NodeId, Verdict> {
+        let mut verdicts = BTreeMap::new();
+        for (node, entry) in step.open_nodes() {
+            let Some(grant) = entry.grant else { continue };
+            match barrier::judge(self, step, node, entry, grant) {
+                Judgement::Over(verdict) => {
+                    verdicts.insert(node.clone(), verdict);
+                }
+                Judgement::Open(waiting) => self.waiting.push(waiting),
+            }
+        }
+        verdicts
+    }
+
+    fn rollback(&self, step: &Step) -> Option<Command> {
+        let operation = self.operation;
+        let failures: Vec<_> = step.failed_nodes().collect();
+        if failures.len() <= operation.policy.max_failures
+            || operation.kind == OperationKind::Remove
+            || operation.phase != Phase::Progressing
+        {
+            return None;
+        }
+        let (node, failure) = failures.first()?;
+        Some(Command::Reroute {
+            operation: operation.id.clone(),
+            from: operation.cursor,
+            phase: Phase::RollingBack,
+            error: Some(Failure::new(&failure.code, format!("{node}: {}", failure.message))),
+            steps: runbook::rollback(operation),
+        })
+    }
+
+    /// All nodes have their verdict: what else the barrier waits for, then past it.
+    fn pass(&mut self, step: &Step) -> Option<Command> {
+        if let Some(waiting) = barrier::before_passing(self, step) {
+            self.waiting.extend(waiting);
+            return None;
+        }
+        Some(Command::AdvanceCursor {
+            operation: self.operation.id.clone(),
+            from: self.operation.cursor,
+            summary: barrier::summary(step),
+        })
+    }
+
+    /// Lets as many nodes act as the policy and the group's health allow.
+    fn dispatch(&mut self, step: &Step, reloading: &mut BTreeMap<GroupName, usize>) -> Option<Command> {
+        let operation = self.operation;
+        let again = barrier::dispatch_again(self, step);
+        let waiting = step.open_nodes().filter(|(_, n)| n.grant.is_none()).map(|(id, _)| id.clone());
+        let free = if step.kind.reloads() {
+            let busy = reloading.entry(operation.group.clone()).or_default();
+            // Never more than half of a group's nodes reload together, whatever the operations' policies allow.
+            let group = (self.state.nodes_of(&operation.group).count() / 2).max(1).saturating_sub(*busy);
+            let own = operation.policy.max_parallel.saturating_sub(in_flight(step));
+            *busy += group.min(own);
+            group.min(own)
+        } else {
+            usize::MAX
+        };
+        let nodes: Vec<_> = again.into_iter().chain(waiting.take(free)).collect();
+        (!nodes.is_empty()).then(|| Command::Dispatch {
+            operation: operation.id.clone(),
+            step: operation.cursor,
+            nodes,
+        })
+    }
+}

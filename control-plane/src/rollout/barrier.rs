@@ -1,0 +1,186 @@
+//! When a node's step is over, and when a whole step is.
+//!
+//! Only a proof that answers the node's present grant counts. Everything else is a reason to wait, and says so.
+
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::{Failure, Grant, KongState, PluginStatus, ReleaseRef, Stage};
+use kctl_shared::time::Timestamp;
+
+use super::fleet::{GRACE_MS, Liveness};
+use super::{Round, WaitingOn};
+use crate::state::operation::{NodeStep, Operation, Step, StepKind, Verdict};
+
+/// A node that gave up in a step that must end well is let try again after this long.
+const RETRY_MS: u64 = 15_000;
+
+pub(crate) enum Judgement {
+    Over(Verdict),
+    Open(WaitingOn),
+}
+
+pub(crate) fn judge(
+    round: &Round<'_>,
+    step: &Step,
+    node: &NodeId,
+    entry: &NodeStep,
+    grant: Grant,
+) -> Judgement {
+    let dispatched = entry.dispatched_at.unwrap_or(round.now);
+    let answer = round.fleet.answer(node, &round.operation.plugin, grant);
+    if let Some(answer) = answer {
+        if is_proven(round, step, node, answer) {
+            return Judgement::Over(Verdict::Verified);
+        }
+        if let (Some(failure), false) = (&answer.failure, step.kind.waits_for_ever()) {
+            return Judgement::Over(Verdict::Failed(failure.clone()));
+        }
+    }
+    let waiting = reason(round, node, answer, dispatched);
+    let overdue = round.now.since(dispatched) > round.operation.policy.node_deadline_ms;
+    let informed = round.now.since(round.fleet.leader_since) > GRACE_MS;
+    if overdue && informed && !step.kind.waits_for_ever() {
+        let message = format!(
+            "not done within {} s; {}",
+            round.operation.policy.node_deadline_ms / 1000,
+            waiting.message
+        );
+        return Judgement::Over(Verdict::Failed(Failure::new("NODE_DEADLINE", message)));
+    }
+    Judgement::Open(waiting)
+}
+
+fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
+    let release = round.state.release_ref(&round.operation.release);
+    let before = former(round, node);
+    let loaded = |wanted: &Option<ReleaseRef>| match wanted {
+        Some(wanted) => {
+            answer.stage == Stage::Enabled && answer.loaded.as_ref().map(|l| l.digest) == Some(wanted.digest)
+        }
+        None => answer.stage < Stage::Enabled && answer.loaded.is_none(),
+    };
+    let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.digest == wanted.digest);
+    match step.kind {
+        StepKind::Stage => release.as_ref().is_some_and(has),
+        StepKind::Preflight => {
+            release.is_some_and(|r| answer.preflighted.as_ref().map(|p| p.digest) == Some(r.digest))
+        }
+        StepKind::Enable => release.is_some() && loaded(&release),
+        StepKind::Disable => loaded(&None),
+        StepKind::Purge => answer.staged.is_empty() && answer.stage == Stage::Absent,
+        StepKind::Restore => loaded(&before),
+        StepKind::Unstage => match &before {
+            Some(before) => has(before) && answer.staged.len() == 1,
+            None => answer.staged.is_empty() && answer.stage == Stage::Absent,
+        },
+        StepKind::Detach => false,
+    }
+}
+
+/// What the node had before the operation.
+fn former(round: &Round<'_>, node: &NodeId) -> Option<ReleaseRef> {
+    let operation: &Operation = round.operation;
+    let plugin = round.state.plugin(&operation.group, &operation.plugin)?;
+    operation.previous.filter(|_| plugin.target.includes(node)).and_then(|d| round.state.release_ref(&d))
+}
+
+fn reason(round: &Round<'_>, node: &NodeId, answer: Option<&PluginStatus>, since: Timestamp) -> WaitingOn {
+    let waiting = |reason: &str, message: String, since| WaitingOn {
+        node: Some(node.clone()),
+        reason: reason.into(),
+        message,
+        since,
+    };
+    let liveness = round.fleet.liveness(node, round.now);
+    if liveness != Liveness::Live {
+        let seen = round.fleet.seen(node);
+        let message =
+            format!("the agent of {node} has not been heard for {} s", round.now.since(seen) / 1000);
+        return waiting("AGENT_UNREACHABLE", message, seen);
+    }
+    let kong = round.fleet.status(node).map(|s| s.kong.state).unwrap_or_default();
+    match answer {
+        Some(PluginStatus { waiting: Some(w), .. }) => waiting(&w.code, w.message.clone(), since),
+        _ if kong == KongState::Down => waiting("KONG_DOWN", format!("Kong is not running on {node}"), since),
+        _ if kong == KongState::Stopped => {
+            waiting("KONG_STOPPED", format!("Kong's master process on {node} is stopped"), since)
+        }
+        Some(PluginStatus { failure: Some(f), .. }) => waiting(&f.code, f.message.clone(), since),
+        Some(answer) => waiting("IN_PROGRESS", format!("{node} is {}", answer.word), since),
+        None => waiting("IN_PROGRESS", format!("{node} has not taken it up yet"), since),
+    }
+}
+
+/// Nodes that gave up in a step that must end well, whose turn it is to try again.
+pub(crate) fn dispatch_again(round: &Round<'_>, step: &Step) -> Vec<NodeId> {
+    if !step.kind.waits_for_ever() {
+        return Vec::new();
+    }
+    let gave_up = |node: &NodeId, entry: &NodeStep| {
+        let Some(grant) = entry.grant else { return false };
+        let rested = entry.dispatched_at.is_some_and(|at| round.now.since(at) > RETRY_MS);
+        rested
+            && round.fleet.answer(node, &round.operation.plugin, grant).is_some_and(|a| a.failure.is_some())
+    };
+    step.open_nodes().filter(|(n, e)| gave_up(n, e)).map(|(n, _)| n.clone()).collect()
+}
+
+/// What the barrier waits for besides the nodes' verdicts. Before files may go, no worker that could still need them
+/// lives, and a scan made after the last node had dropped the plugin found no entity.
+pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<WaitingOn>> {
+    if step.kind != StepKind::Disable {
+        return None;
+    }
+    let operation = round.operation;
+    let next = operation.steps.get(operation.cursor + 1);
+    let settled = step.nodes.values().filter_map(|n| n.finished_at).max().unwrap_or_default();
+    if next.is_none_or(|n| n.kind != StepKind::Purge) && !leaves_admin_nodes(round, step, next) {
+        return None;
+    }
+    if let Some(waiting) = super::detach::fence(round, settled) {
+        return Some(vec![waiting]);
+    }
+    if next.is_none_or(|n| n.kind != StepKind::Purge) {
+        return None;
+    }
+    let lingering = |node: &NodeId| {
+        let count =
+            round.fleet.status(node).and_then(|s| s.plugins.get(&operation.plugin)).map(|p| p.old_workers);
+        match count {
+            Some(0) => None,
+            Some(n) => Some((n, format!("{n} old workers of Kong still run on {node}"))),
+            None => Some((0, format!("{node} has not reported its old workers yet"))),
+        }
+    };
+    let waiting: Vec<_> = operation
+        .touched(&[StepKind::Disable])
+        .iter()
+        .filter_map(|node| {
+            let (_, message) = lingering(node)?;
+            let liveness = round.fleet.liveness(node, round.now);
+            let reason = if liveness == Liveness::Live { "OLD_WORKERS" } else { "AGENT_UNREACHABLE" };
+            Some(WaitingOn { node: Some(node.clone()), reason: reason.into(), message, since: settled })
+        })
+        .collect();
+    (!waiting.is_empty()).then_some(waiting)
+}
+
+/// The step was the last one with Admin APIs in it: from here on nobody could put an entity back that nodes lack.
+fn leaves_admin_nodes(round: &Round<'_>, step: &Step, next: Option<&Step>) -> bool {
+    let admin =
+        |s: &Step| s.nodes.keys().any(|n| round.state.nodes.get(n).is_some_and(|r| r.facts.has_admin_api));
+    admin(step) && next.is_some_and(|n| !admin(n))
+}
+
+pub(crate) fn summary(step: &Step) -> String {
+    let (all, failed) = (step.nodes.len(), step.failed_nodes().count());
+    let what = match step.kind {
+        StepKind::Stage => "have the files",
+        StepKind::Preflight => "loaded it in a scratch Kong",
+        StepKind::Enable => "run it",
+        StepKind::Disable => "no longer run it",
+        StepKind::Purge | StepKind::Unstage => "have no files left",
+        StepKind::Restore => "are as before",
+        StepKind::Detach => "",
+    };
+    format!("{}/{all} nodes {what}", all - failed)
+}

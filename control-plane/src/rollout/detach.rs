@@ -1,0 +1,194 @@
+//! The part of a removal that concerns Kong's plugin entities: who works on them, which may go, when none is left, and
+//! what happens when one comes back.
+
+use std::collections::BTreeMap;
+
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::EntityReport;
+use kctl_shared::time::Timestamp;
+
+use super::fleet::{Liveness, Report};
+use super::{Round, WaitingOn, runbook};
+use crate::state::command::Command;
+use crate::state::operation::{OperationKind, Phase, Step, StepKind};
+
+/// How long an agent may work on an entity task after its last acknowledged heartbeat was sent.
+pub const LEASE_MS: u64 = 10_000;
+/// Waited on top before another node takes the task over.
+const LEASE_MARGIN_MS: u64 = 2_000;
+/// Complete scans in sequence that must find nothing.
+const EMPTY_SCANS: u64 = 2;
+/// How often entities may turn up again before the operation holds and tells.
+const MAX_RERECORDED: u32 = 3;
+
+/// Keeps an applier at work, and takes the operation back to detaching when an entity turns up after that barrier.
+pub(crate) fn watch(round: &mut Round<'_>, step: &Step) -> Option<Command> {
+    let operation = round.operation;
+    let scanning = operation.kind == OperationKind::Remove
+        && !operation.is_past_return()
+        && matches!(step.kind, StepKind::Detach | StepKind::Disable | StepKind::Purge);
+    if !scanning {
+        return None;
+    }
+    if let Some(command) = keep_applier(round) {
+        return Some(command);
+    }
+    if step.kind == StepKind::Detach {
+        return None;
+    }
+    let found = report(round)?.0.entities.len();
+    if found == 0 {
+        return None;
+    }
+    let attempts = operation.steps.iter().filter(|s| s.kind == StepKind::Detach).count();
+    if attempts > MAX_RERECORDED as usize {
+        round.waiting.push(recreated(round, found));
+        return None;
+    }
+    Some(Command::Reroute {
+        operation: operation.id.clone(),
+        from: operation.cursor,
+        phase: Phase::Progressing,
+        error: None,
+        steps: runbook::detach_again(round.state, operation),
+    })
+}
+
+/// The detach step itself: record what is found, let it be deleted, and pass once nothing is found any more.
+pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
+    let operation = round.operation;
+    let applier = operation.applier.as_ref()?.node.clone();
+    let Some((task, scan)) = report(round) else {
+        let message = format!("{applier} is scanning Kong's plugin configurations");
+        round.waiting.push(waiting_on(round, &applier, "IN_PROGRESS", message));
+        return None;
+    };
+    if let Some(w) = &task.waiting {
+        round.waiting.push(waiting_on(round, &applier, &w.code, w.message.clone()));
+        return None;
+    }
+    let unknown: BTreeMap<_, _> = task
+        .entities
+        .iter()
+        .filter(|e| !operation.entities.contains_key(&e.id))
+        .map(|e| (e.id.clone(), format!("{} {}", e.scope, e.target).trim().to_owned()))
+        .collect();
+    if !unknown.is_empty() {
+        if operation.rerecorded >= MAX_RERECORDED * 3 {
+            round.waiting.push(recreated(round, unknown.len()));
+            return None;
+        }
+        return Some(Command::RecordEntities {
+            operation: operation.id.clone(),
+            step: operation.cursor,
+            entities: unknown,
+        });
+    }
+    let Some(empty_since) = scan.empty_since.filter(|_| task.empty_in_a_row >= EMPTY_SCANS) else {
+        let message = format!("{applier} is deleting {} plugin configurations", task.entities.len());
+        round.waiting.push(waiting_on(round, &applier, "IN_PROGRESS", message));
+        return None;
+    };
+    // Workers that poll the datastore may act on a deleted entity for a while; with none deleted there is nothing to forget.
+    let bound = if operation.entities.is_empty() {
+        0
+    } else {
+        round.state.nodes_of(&operation.group).map(|(_, n)| n.facts.propagation_ms).max().unwrap_or(0)
+    };
+    if round.now.since(empty_since) < bound {
+        let message = format!(
+            "up to {} s until every worker has forgotten the deleted configurations",
+            bound.div_ceil(1000)
+        );
+        round.waiting.push(WaitingOn {
+            node: None,
+            reason: "PROPAGATION".into(),
+            message,
+            since: empty_since,
+        });
+        return None;
+    }
+    Some(Command::AdvanceCursor {
+        operation: operation.id.clone(),
+        from: operation.cursor,
+        summary: format!("{} deleted, 0 references left (checked twice)", operation.entities.len()),
+    })
+}
+
+/// The fence: a scan that began after `after` and found nothing. `None` when it is there.
+pub(crate) fn fence(round: &Round<'_>, after: Timestamp) -> Option<WaitingOn> {
+    match report(round) {
+        Some((task, scan))
+            if task.entities.is_empty() && task.waiting.is_none() && scan.scanned_at > after =>
+        {
+            None
+        }
+        _ => {
+            let node = round.operation.applier.as_ref().map(|a| a.node.clone());
+            let message = "one more scan for plugin configurations".to_owned();
+            Some(WaitingOn { node, reason: "SCANNING".into(), message, since: after })
+        }
+    }
+}
+
+/// The applier's answer to its present grant, if it has finished a scan under it.
+fn report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport, &'a Report)> {
+    let applier = round.operation.applier.as_ref()?;
+    let report = round.fleet.reports.get(&applier.node)?;
+    let task = report.status.task.as_ref().filter(|t| t.grant == applier.grant)?;
+    (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
+}
+
+fn keep_applier(round: &mut Round<'_>) -> Option<Command> {
+    let operation = round.operation;
+    if let Some(applier) = &operation.applier {
+        if round.fleet.can_apply(&applier.node, round.now) {
+            return None;
+        }
+        let report = round.fleet.reports.get(&applier.node);
+        let free_at = report.map_or(round.fleet.leader_since.plus_ms(LEASE_MS), |r| r.lease_until);
+        if round.now < free_at.plus_ms(LEASE_MARGIN_MS) {
+            let message =
+                format!("{} worked on plugin configurations and its lease has not run out", applier.node);
+            round.waiting.push(waiting_on(round, &applier.node, lost_because(round, &applier.node), message));
+            return None;
+        }
+    }
+    let mut candidates = round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api);
+    match candidates.find(|(id, _)| round.fleet.can_apply(id, round.now)) {
+        Some((node, _)) => {
+            Some(Command::AssignApplier { operation: operation.id.clone(), node: node.clone() })
+        }
+        None => {
+            let nodes: Vec<_> =
+                round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api).collect();
+            for (node, _) in nodes {
+                let message =
+                    format!("no node of group {} with a running Admin API can be reached", operation.group);
+                round.waiting.push(waiting_on(round, node, lost_because(round, node), message));
+            }
+            None
+        }
+    }
+}
+
+fn lost_because(round: &Round<'_>, node: &NodeId) -> &'static str {
+    if round.fleet.liveness(node, round.now) == Liveness::Live { "KONG_DOWN" } else { "AGENT_UNREACHABLE" }
+}
+
+fn recreated(round: &Round<'_>, count: usize) -> WaitingOn {
+    let message = format!(
+        "{count} configurations of {} came back again and again; stop whoever creates them and delete them",
+        round.operation.plugin
+    );
+    let since = round.operation.current().and_then(|s| s.started_at).unwrap_or(round.now);
+    WaitingOn { node: None, reason: "ENTITY_RECREATED".into(), message, since }
+}
+
+fn waiting_on(round: &Round<'_>, node: &NodeId, reason: &str, message: String) -> WaitingOn {
+    let since = match reason {
+        "AGENT_UNREACHABLE" => round.fleet.seen(node),
+        _ => round.operation.current().and_then(|s| s.started_at).unwrap_or(round.now),
+    };
+    WaitingOn { node: Some(node.clone()), reason: reason.into(), message, since }
+}

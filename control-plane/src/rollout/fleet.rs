@@ -1,0 +1,89 @@
+//! What the agents reported, as far as decisions need it: the pure view of the leader's inventory.
+
+use std::collections::BTreeMap;
+
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::{Grant, KongState, NodeStatus, PluginStatus};
+use kctl_shared::time::Timestamp;
+
+use kctl_shared::name::PluginName;
+
+/// Nothing heard for this long: the node is named as a reason to wait.
+pub const SUSPECT_MS: u64 = 10_000;
+/// Nothing heard for this long: the node is taken to be out of reach.
+pub const LOST_MS: u64 = 15_000;
+/// How long after an election a node that has not reported yet counts as unknown rather than lost.
+pub const GRACE_MS: u64 = 30_000;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fleet {
+    pub reports: BTreeMap<NodeId, Report>,
+    /// When this leader took over; nothing before it is known.
+    pub leader_since: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub status: NodeStatus,
+    /// Latest sign of life on the node's stream.
+    pub last_seen: Timestamp,
+    /// The agent may still act on an entity task until then, if the acknowledgement reached it.
+    pub lease_until: Timestamp,
+    /// When the entity task's scan counter last rose, and since when its scans have been empty.
+    pub scanned_at: Timestamp,
+    pub empty_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Live,
+    Suspect,
+    Lost,
+    /// No report since this leader took over, and the grace period is not over.
+    Unknown,
+}
+
+impl Liveness {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "Live",
+            Self::Suspect => "Suspect",
+            Self::Lost => "Lost",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Fleet {
+    pub fn liveness(&self, node: &NodeId, now: Timestamp) -> Liveness {
+        match self.reports.get(node) {
+            None if now.since(self.leader_since) < GRACE_MS => Liveness::Unknown,
+            None => Liveness::Lost,
+            Some(r) => match now.since(r.last_seen) {
+                age if age < SUSPECT_MS => Liveness::Live,
+                age if age < LOST_MS => Liveness::Suspect,
+                _ => Liveness::Lost,
+            },
+        }
+    }
+
+    pub fn status(&self, node: &NodeId) -> Option<&NodeStatus> {
+        self.reports.get(node).map(|r| &r.status)
+    }
+
+    /// What the node says of `plugin` in answer to `grant`; an answer to any other grant says nothing.
+    pub fn answer(&self, node: &NodeId, plugin: &PluginName, grant: Grant) -> Option<&PluginStatus> {
+        self.status(node)?.plugins.get(plugin).filter(|p| p.grant == grant)
+    }
+
+    /// Last sign of life, or the leader's start when there was none.
+    pub fn seen(&self, node: &NodeId) -> Timestamp {
+        self.reports.get(node).map_or(self.leader_since, |r| r.last_seen)
+    }
+
+    /// Whether the node can be given work on Kong's Admin API now.
+    pub fn can_apply(&self, node: &NodeId, now: Timestamp) -> bool {
+        self.liveness(node, now) == Liveness::Live
+            && self.status(node).is_some_and(|s| s.kong.state == KongState::Running && s.kong.has_admin_api)
+    }
+}

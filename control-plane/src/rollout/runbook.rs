@@ -1,0 +1,78 @@
+//! Which steps an operation has. The leader expands them before proposing, so that members of different versions can
+//! never expand the same request differently.
+
+use std::collections::BTreeSet;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::name::NodeId;
+
+use super::waves;
+use crate::state::model::{ClusterState, Target};
+use crate::state::operation::{Operation, Step, StepKind};
+
+/// Stage and preflight everywhere, then enable in waves; nodes without an Admin API first, because an Admin API must not
+/// accept configuration that some node could not run.
+///
+/// # Errors
+/// `INVALID_ROLLOUT`.
+pub fn install(state: &ClusterState, nodes: &[NodeId], waves: &[String]) -> Result<Vec<Step>, Fault> {
+    let mut steps = vec![
+        Step::new(StepKind::Stage, 0, nodes.iter().cloned()),
+        Step::new(StepKind::Preflight, 0, nodes.iter().cloned()),
+    ];
+    let order = by_admin(state, nodes, false);
+    steps.extend(in_waves(StepKind::Enable, &order, waves)?);
+    Ok(steps)
+}
+
+/// Detach once per group, disable in waves (nodes with an Admin API first), delete the files everywhere.
+///
+/// # Errors
+/// `INVALID_ROLLOUT`.
+pub fn remove(state: &ClusterState, nodes: &[NodeId], waves: &[String]) -> Result<Vec<Step>, Fault> {
+    let mut steps = vec![Step::new(StepKind::Detach, 0, [])];
+    steps.extend(in_waves(StepKind::Disable, &by_admin(state, nodes, true), waves)?);
+    steps.push(Step::new(StepKind::Purge, 0, nodes.iter().cloned()));
+    Ok(steps)
+}
+
+/// Back to what was before: what runs first, then the files.
+pub fn rollback(operation: &Operation) -> Vec<Step> {
+    let enabled = operation.touched(&[StepKind::Enable]);
+    let staged = operation.touched(&[StepKind::Stage, StepKind::Preflight, StepKind::Enable]);
+    let restore = (!enabled.is_empty()).then(|| Step::new(StepKind::Restore, 0, enabled));
+    restore.into_iter().chain([Step::new(StepKind::Unstage, 0, staged)]).collect()
+}
+
+/// An entity turned up after the detach barrier: everything again. Nodes that dropped the plugin already only prove it
+/// again, they are not reloaded.
+pub fn detach_again(state: &ClusterState, operation: &Operation) -> Vec<Step> {
+    let mut nodes: BTreeSet<_> = operation.nodes();
+    if operation.target == Target::AllNodes {
+        nodes.extend(state.nodes_of(&operation.group).map(|(id, _)| id.clone()));
+    }
+    let nodes: Vec<_> = nodes.into_iter().collect();
+    let waves = operation.policy.waves.clone();
+    // The waves were valid when the operation began; one wave is the fallback that needs no parsing.
+    remove(state, &nodes, &waves).unwrap_or_else(|_| {
+        vec![
+            Step::new(StepKind::Detach, 0, []),
+            Step::new(StepKind::Disable, 1, nodes.iter().cloned()),
+            Step::new(StepKind::Purge, 0, nodes.iter().cloned()),
+        ]
+    })
+}
+
+fn by_admin(state: &ClusterState, nodes: &[NodeId], admin_first: bool) -> Vec<NodeId> {
+    let mut order = nodes.to_vec();
+    order.sort_by_key(|n| {
+        let admin = state.nodes.get(n).is_some_and(|r| r.facts.has_admin_api);
+        (admin != admin_first, n.clone())
+    });
+    order
+}
+
+fn in_waves(kind: StepKind, nodes: &[NodeId], waves: &[String]) -> Result<Vec<Step>, Fault> {
+    let split = waves::split(nodes, waves)?;
+    Ok(split.into_iter().zip(1..).map(|(nodes, wave)| Step::new(kind, wave, nodes)).collect())
+}

@@ -1,0 +1,137 @@
+//! The composition root: everything a member runs, wired together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::proto::{self, agent, v1};
+use kctl_shared::time::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{AgentApi, Api};
+use crate::artifacts::Artifacts;
+use crate::config::Config;
+use crate::http;
+use crate::hub::Hub;
+use crate::inventory::Inventory;
+use crate::raft::{Consensus, ConsensusConfig};
+use crate::{metrics, orchestrator};
+
+/// HTTP/2 pings find a peer that vanished without a word.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// One connection carries a client's watches and calls together.
+const MAX_STREAMS: u32 = 1_024;
+
+/// Runs a member until `shutdown`.
+///
+/// # Errors
+/// What kept it from starting (`STORE_CORRUPT`, `ADDRESS_IN_USE`, …), or the first task that ended by itself.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fault> {
+    let grpc = bind(config.listen.grpc).await?;
+    let web = bind(config.listen.http).await?;
+    let raft = bind(config.listen.raft).await?;
+    let consensus_config =
+        ConsensusConfig::new(config.id, config.data_dir.clone(), config.members()?, config.insecure);
+    let (consensus, raft_service) = Consensus::open(consensus_config).await?;
+    let artifacts = Artifacts::open(&config.data_dir, consensus.clone(), config.insecure)?;
+
+    let inventory = Arc::new(Inventory::default());
+    let (report, reported) = watch::channel(Arc::default());
+    let (views, viewed) = watch::channel(Arc::default());
+    let hub = Hub { consensus: consensus.clone(), inventory: inventory.clone(), report: reported };
+    let api = Api {
+        hub: hub.clone(),
+        artifacts: artifacts.clone(),
+        views: viewed.clone(),
+        shutdown: shutdown.clone(),
+    };
+
+    let mut tasks = JoinSet::new();
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        orchestrator::run(consensus, inventory, report, token).await;
+        Ok(())
+    });
+    let (token, follower) = (shutdown.clone(), hub.clone());
+    tasks.spawn(async move {
+        follower.run(views, token).await;
+        Ok(())
+    });
+    let (token, store) = (shutdown.clone(), artifacts.clone());
+    tasks.spawn(async move {
+        store.run(token).await;
+        Ok(())
+    });
+
+    let peers = server().add_service(raft_service).add_service(artifacts.peer_service());
+    tasks.spawn(serve(peers, raft, shutdown.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|e| Fault::new("INTERNAL", format!("reflection: {e}")))?;
+    let public = server()
+        .add_service(v1::plugin_service_server::PluginServiceServer::new(api.clone()))
+        .add_service(v1::operation_service_server::OperationServiceServer::new(api.clone()))
+        .add_service(v1::node_service_server::NodeServiceServer::new(api.clone()))
+        .add_service(v1::cluster_service_server::ClusterServiceServer::new(api.clone()))
+        .add_service(v1::artifact_service_server::ArtifactServiceServer::new(api.clone()))
+        .add_service(agent::agent_service_server::AgentServiceServer::new(AgentApi(api)))
+        .add_service(health_service)
+        .add_service(reflection);
+    tasks.spawn(serve(public, grpc, shutdown.clone()));
+
+    let router = http::router(metrics::http_state(&hub, viewed, &config, shutdown.clone()));
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        let serving = axum::serve(web, router).with_graceful_shutdown(async move { token.cancelled().await });
+        serving.await.map_err(|e| Fault::new("INTERNAL", format!("http server: {e}")))
+    });
+    tracing::info!(member = config.id, grpc = %config.listen.grpc, http = %config.listen.http, started = %Timestamp::now(), "member is up");
+
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => ended.unwrap_or_else(|e| Err(Fault::new("INTERNAL", format!("a task failed: {e}")))),
+    };
+    shutdown.cancel();
+    // Open streams end on the token; whatever still hangs on is dropped with the runtime.
+    let _late =
+        tokio::time::timeout(Duration::from_secs(3), async { while tasks.join_next().await.is_some() {} })
+            .await;
+    hub.consensus.shutdown().await;
+    outcome
+}
+
+fn server() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(MAX_STREAMS))
+        .tcp_nodelay(true)
+}
+
+async fn serve(
+    router: tonic::transport::server::Router,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Fault> {
+    router
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            async move { shutdown.cancelled().await },
+        )
+        .await
+        .map_err(|e| Fault::new("INTERNAL", format!("gRPC server: {e}")))
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, Fault> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Fault::new("ADDRESS_IN_USE", format!("cannot listen on {address}: {e}"))
+            .hint("choose another port in [listen]")
+    })
+}

@@ -1,0 +1,56 @@
+//! Which releases exist.
+
+use super::command::{Event, LogStamp, Rejection};
+use super::model::{ClusterState, MAX_RELEASES, Release};
+
+pub(super) fn register_release(
+    state: &mut ClusterState,
+    at: LogStamp,
+    release: Release,
+) -> Result<Vec<Event>, Rejection> {
+    if let Some(other) = state
+        .releases
+        .values()
+        .find(|r| r.plugin == release.plugin && r.version == release.version && r.digest != release.digest)
+    {
+        return Err(Rejection::new(
+            "VERSION_CONFLICT",
+            format!(
+                "{} {} exists already with other content ({} there, {} here)",
+                release.plugin, release.version, other.digest, release.digest
+            ),
+        )
+        .hint("raise VERSION in handler.lua: a version never changes its content"));
+    }
+    if state.releases.len() >= MAX_RELEASES && !state.releases.contains_key(&release.digest) {
+        return Err(Rejection::new(
+            "TOO_MANY_RELEASES",
+            format!("the catalogue holds {MAX_RELEASES} releases"),
+        )
+        .hint("remove plugins that are not used any more"));
+    }
+    let event = Event::ReleaseRegistered {
+        plugin: release.plugin.to_string(),
+        version: release.version.clone(),
+        digest: release.digest.to_string(),
+    };
+    // The same bytes under another version keep the first version: a release is its content.
+    state.releases.entry(release.digest).or_insert(Release {
+        registered_at: at.proposed_at,
+        retained: false,
+        ..release
+    });
+    Ok(vec![event])
+}
+
+/// Drops releases that no plugin has, no live operation carries and no operation ever installed with success, so that a
+/// mended plugin may be tried again under the same version.
+pub(super) fn collect(state: &mut ClusterState, plugin: &kctl_shared::name::PluginName) {
+    let used: std::collections::BTreeSet<_> = state
+        .groups
+        .values()
+        .flat_map(|g| g.plugins.values().filter_map(|p| p.release))
+        .chain(state.live_operations().flat_map(|o| [Some(o.release), o.previous]).flatten())
+        .collect();
+    state.releases.retain(|digest, r| &r.plugin != plugin || r.retained || used.contains(digest));
+}

@@ -1,0 +1,69 @@
+//! What goes into the log and what comes out of applying it.
+
+use std::collections::BTreeMap;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::spec::{Failure, Grant};
+use kctl_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::model::{NodeFacts, Release};
+use super::operation::{Operation, OperationId, Phase, Step, Verdict};
+
+/// Where in the log a command stands, and when its proposer says it was proposed. `apply` clamps the time so that it
+/// never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStamp {
+    pub index: u64,
+    /// Position within the log entry, 0-based.
+    pub offset: u32,
+    pub proposed_at: Timestamp,
+}
+
+impl LogStamp {
+    pub fn grant(&self) -> Grant {
+        Grant { index: self.index, offset: self.offset }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// An agent presented itself, restarted, or its Kong's facts changed.
+    RegisterNode { node: NodeId, group: GroupName, nonce: String, boot: u64, facts: NodeFacts },
+    /// A majority of members holds the artifact.
+    RegisterRelease { release: Release },
+    /// Already expanded into steps by the leader, so that members of different versions cannot expand differently.
+    StartOperation { operation: Box<Operation> },
+    /// Lets nodes of the current step act.
+    Dispatch { operation: OperationId, step: usize, nodes: Vec<NodeId> },
+    /// What became of nodes of the current step, as their agents proved it.
+    Settle { operation: OperationId, step: usize, verdicts: BTreeMap<NodeId, Verdict> },
+    /// The barrier after step `from` is passed.
+    AdvanceCursor { operation: OperationId, from: usize, summary: String },
+    /// Interrupts the current step and goes on with other steps: a rollback, or a removal that must detach again.
+    Reroute { operation: OperationId, from: usize, phase: Phase, error: Option<Failure>, steps: Vec<Step> },
+    /// Chooses the node that works on plugin entities.
+    AssignApplier { operation: OperationId, node: NodeId },
+    /// Records entities as deletable, id to "scope target".
+    RecordEntities { operation: OperationId, step: usize, entities: BTreeMap<String, String> },
+    /// Ends an operation whose steps are all over.
+    FinishOperation { operation: OperationId, phase: Phase },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    NodeRegistered { node: NodeId, joined: bool },
+    ReleaseRegistered { plugin: String, version: String, digest: String },
+    OperationStarted { operation: OperationId },
+    Dispatched { operation: OperationId, step: usize, nodes: Vec<NodeId> },
+    Settled { operation: OperationId, step: usize, nodes: Vec<NodeId> },
+    BarrierPassed { operation: OperationId, step: usize },
+    Rerouted { operation: OperationId, step: usize },
+    ApplierAssigned { operation: OperationId, node: NodeId },
+    EntitiesRecorded { operation: OperationId, count: usize },
+    OperationFinished { operation: OperationId, phase: Phase },
+}
+
+/// The domain's "no": the same type that clients see.
+pub type Rejection = Fault;

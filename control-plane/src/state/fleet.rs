@@ -1,0 +1,68 @@
+//! Nodes that present themselves.
+
+use kctl_shared::name::{GroupName, NodeId};
+
+use super::command::{Event, LogStamp, Rejection};
+use super::model::{ClusterState, Node, NodeFacts, Target};
+use super::operation::{NodeStep, Operation, OperationKind, StepKind};
+
+pub(super) fn register_node(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: NodeId,
+    group: GroupName,
+    nonce: String,
+    boot: u64,
+    facts: NodeFacts,
+) -> Result<Vec<Event>, Rejection> {
+    let known = state.nodes.get(&id);
+    if let Some(known) = known {
+        if known.nonce != nonce {
+            return Err(Rejection::new(
+                "NODE_ID_IN_USE",
+                format!("node {id} is known with another installation of its agent"),
+            )
+            .hint("give this node another id, or restore the agent's state directory"));
+        }
+        if boot < known.boot {
+            return Err(Rejection::new("SUPERSEDED", format!("a later start of node {id}'s agent is known"))
+                .hint("stop the older copy of the agent"));
+        }
+        if known.group != group {
+            return Err(Rejection::new(
+                "WRONG_GROUPING",
+                format!("node {id} belongs to group {}, not {group}", known.group),
+            )
+            .hint("give the agent the group it was registered with"));
+        }
+    }
+    let joined = known.is_none();
+    let joined_at = known.map_or(at.proposed_at, |k| k.joined_at);
+    state.nodes.insert(id.clone(), Node { group: group.clone(), nonce, boot, joined_at, facts });
+    if joined {
+        state.generation = at.index;
+        state.groups.entry(group.clone()).or_default();
+        for operation in state.operations.values_mut().filter(|o| !o.phase.has_ended() && o.group == group) {
+            include(operation, &id);
+        }
+    }
+    Ok(vec![Event::NodeRegistered { node: id, joined }])
+}
+
+/// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,
+/// or the last of them that is not over, names it. Its agent stages and preflights on its own before it enables.
+pub(super) fn include(operation: &mut Operation, node: &NodeId) {
+    if operation.target != Target::AllNodes || operation.nodes().contains(node) {
+        return;
+    }
+    let kinds: &[StepKind] = match operation.kind {
+        OperationKind::Install | OperationKind::Upgrade => &[StepKind::Enable],
+        OperationKind::Remove => &[StepKind::Disable, StepKind::Purge],
+    };
+    for kind in kinds {
+        let open = operation.steps.iter_mut().rev().find(|s| s.kind == *kind && !s.is_over());
+        if let Some(step) = open {
+            step.nodes.insert(node.clone(), NodeStep::default());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What must hold in every reachable state; checked by tests, simulation and model, never repaired.
+
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::Stage;
+
+use super::model::ClusterState;
+use super::operation::{Operation, OperationKind, StepKind, StepPhase};
+use crate::desired::node_spec;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Short name of the law.
+    pub law: &'static str,
+    pub detail: String,
+}
+
+/// Everything that is wrong with `state`; empty when all is well.
+pub fn check(state: &ClusterState) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut fail = |law, detail: String| found.push(Violation { law, detail });
+    for (group, record) in &state.groups {
+        for (name, plugin) in &record.plugins {
+            match plugin.operation.as_ref().map(|id| state.operations.get(id)) {
+                None if plugin.release.is_none() => {
+                    fail("nothing-at-rest-without-release", format!("{group}/{name}"))
+                }
+                Some(Some(o)) if !o.phase.has_ended() && &o.plugin == name && &o.group == group => {}
+                None => {}
+                Some(_) => fail("lock-iff-live", format!("{group}/{name}: {:?}", plugin.operation)),
+            }
+            if let Some(digest) = plugin.release
+                && !state.releases.contains_key(&digest)
+            {
+                fail("release-in-catalogue", format!("{group}/{name}: {digest}"));
+            }
+        }
+    }
+    for operation in state.live_operations() {
+        let holder = state.plugin(&operation.group, &operation.plugin).and_then(|p| p.operation.as_ref());
+        if holder != Some(&operation.id) {
+            fail("live-operation-holds-lock", operation.id.clone());
+        }
+        check_steps(operation, &mut fail);
+        check_specs(state, operation, &mut fail);
+    }
+    found
+}
+
+fn check_steps(operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
+    for (index, step) in operation.steps.iter().enumerate() {
+        if (index < operation.cursor) != step.is_over() {
+            fail("steps-before-the-cursor-are-over", format!("{} step {index}", operation.id));
+        }
+        if step.phase == StepPhase::Done && step.open_nodes().next().is_some() {
+            fail("barrier-passed-with-open-nodes", format!("{} step {index}", operation.id));
+        }
+    }
+}
+
+/// While a removal has not passed its detach barrier, no node's spec shows the plugin below `Enabled`.
+fn check_specs(state: &ClusterState, operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
+    let detached = operation.steps.iter().any(|s| s.kind == StepKind::Detach && s.phase == StepPhase::Done);
+    if operation.kind != OperationKind::Remove || detached {
+        return;
+    }
+    for (node, _) in state.nodes_of(&operation.group).filter(|(n, _)| operation.target.includes(n)) {
+        if stage_in_spec(state, node, &operation.plugin) < Stage::Enabled {
+            fail("enabled-while-configuration-may-refer", format!("{node}: {}", operation.plugin));
+        }
+    }
+}
+
+fn stage_in_spec(state: &ClusterState, node: &kctl_shared::name::NodeId, plugin: &PluginName) -> Stage {
+    match node_spec(state, node).plugins.get(plugin) {
+        Some(p) if p.enabled.is_some() => Stage::Enabled,
+        Some(p) if !p.staged.is_empty() => Stage::Installed,
+        _ => Stage::Absent,
+    }
+}

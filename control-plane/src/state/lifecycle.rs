@@ -1,0 +1,166 @@
+//! How an operation begins and ends.
+
+use kctl_shared::spec::Grant;
+
+use super::catalogue;
+use super::command::{Event, LogStamp, Rejection};
+use super::fleet;
+use super::model::{ClusterState, KEPT_OPERATIONS, Plugin, RequestRecord};
+use super::operation::{Operation, OperationKind, Phase};
+
+pub(super) fn start(
+    state: &mut ClusterState,
+    at: LogStamp,
+    mut operation: Operation,
+) -> Result<Vec<Event>, Rejection> {
+    if let Some(record) = state.requests.get(&operation.request_id) {
+        return if record.body == operation.request_body {
+            Ok(vec![Event::OperationStarted { operation: record.operation.clone() }])
+        } else {
+            Err(Rejection::new(
+                "REQUEST_ID_REUSED",
+                format!("request id {} was used for another request", operation.request_id),
+            )
+            .hint("use a new --request-id for a new request"))
+        };
+    }
+    check(state, &operation)?;
+    let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
+    for node in &members {
+        fleet::include(&mut operation, node);
+    }
+    operation.phase = Phase::Progressing;
+    operation.created_at = at.proposed_at;
+    operation.finished_at = None;
+    operation.cursor = 0;
+    let id = operation.id.clone();
+    let record = RequestRecord { body: operation.request_body.clone(), operation: id.clone() };
+    state.requests.insert(operation.request_id.clone(), record);
+    let group = state.groups.entry(operation.group.clone()).or_default();
+    let plugin = group.plugins.entry(operation.plugin.clone()).or_insert_with(|| Plugin {
+        release: None,
+        target: operation.target.clone(),
+        grant: Grant::default(),
+        operation: None,
+        installed_at: at.proposed_at,
+    });
+    plugin.operation = Some(id.clone());
+    state.operations.insert(id.clone(), operation);
+    Ok(vec![Event::OperationStarted { operation: id }])
+}
+
+fn check(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
+    let Operation { plugin, group, .. } = operation;
+    if state.operations.contains_key(&operation.id) {
+        return Err(Rejection::new("REQUEST_ID_REUSED", format!("operation {} exists", operation.id)));
+    }
+    let present = state.plugin(group, plugin);
+    if let Some(live) = present.and_then(|p| p.operation.as_ref()) {
+        return Err(Rejection::new(
+            "PLUGIN_BUSY",
+            format!("operation {live} holds {plugin} in group {group}"),
+        )
+        .hint(format!("kctl operation status {live} -w")));
+    }
+    let release = present.and_then(|p| p.release);
+    match operation.kind {
+        OperationKind::Remove if release != Some(operation.release) => {
+            return Err(Rejection::new(
+                "PLUGIN_NOT_INSTALLED",
+                format!("{plugin} is not installed in group {group}"),
+            )
+            .hint("kctl plugin list"));
+        }
+        OperationKind::Install | OperationKind::Upgrade if release != operation.previous => {
+            return Err(Rejection::new(
+                "PLUGIN_BUSY",
+                format!("{plugin} changed in group {group} meanwhile"),
+            )
+            .hint("try again"));
+        }
+        _ => {}
+    }
+    let mut named = [Some(operation.release), operation.previous].into_iter().flatten();
+    if let Some(missing) = named.find(|d| !state.releases.contains_key(d)) {
+        return Err(Rejection::new("ARTIFACT_NOT_FOUND", format!("no release {missing} is registered"))
+            .hint("upload it again: kctl plugin install PATH"));
+    }
+    if operation.steps.is_empty() || operation.steps.iter().any(super::operation::Step::is_over) {
+        return Err(Rejection::new(
+            "INVALID_OPERATION",
+            "an operation starts with steps that are all pending",
+        ));
+    }
+    if let Some(stranger) =
+        operation.nodes().iter().find(|n| state.nodes.get(n).is_none_or(|r| &r.group != group))
+    {
+        return Err(Rejection::new("NODE_NOT_FOUND", format!("node {stranger} is not in group {group}"))
+            .hint("kctl node list"));
+    }
+    Ok(())
+}
+
+pub(super) fn finish(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    phase: Phase,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = state.operation(&id.to_owned())?;
+    if operation.phase.has_ended() {
+        return Err(Rejection::new("SUPERSEDED", format!("operation {id} has ended")));
+    }
+    let fits = match phase {
+        Phase::Succeeded => operation.phase == Phase::Progressing,
+        Phase::Failed => operation.phase == Phase::RollingBack,
+        _ => false,
+    };
+    if !fits || operation.cursor < operation.steps.len() {
+        return Err(Rejection::new("SUPERSEDED", format!("operation {id} is not at its end")));
+    }
+    let operation = operation.clone();
+    settle_plugin(state, at, &operation, phase);
+    if let Some(operation) = state.operations.get_mut(id) {
+        operation.phase = phase;
+        operation.finished_at = Some(at.proposed_at);
+        operation.applier = None;
+    }
+    state.generation = at.index;
+    state.ended.push(id.to_owned());
+    catalogue::collect(state, &operation.plugin);
+    forget_oldest(state);
+    Ok(vec![Event::OperationFinished { operation: id.to_owned(), phase }])
+}
+
+/// What the plugin is at rest from here on, and the release of its lock.
+fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, phase: Phase) {
+    let succeeded = phase == Phase::Succeeded;
+    if succeeded && let Some(release) = state.releases.get_mut(&operation.release) {
+        release.retained = true;
+    }
+    let gone = match operation.kind {
+        OperationKind::Remove => succeeded,
+        OperationKind::Install | OperationKind::Upgrade => !succeeded && operation.previous.is_none(),
+    };
+    let Some(group) = state.groups.get_mut(&operation.group) else { return };
+    if gone {
+        group.plugins.remove(&operation.plugin);
+    } else if let Some(plugin) = group.plugins.get_mut(&operation.plugin) {
+        plugin.operation = None;
+        plugin.grant = at.grant();
+        if succeeded {
+            plugin.release = Some(operation.release);
+            plugin.target = operation.target.clone();
+            plugin.installed_at = at.proposed_at;
+        }
+    }
+}
+
+fn forget_oldest(state: &mut ClusterState) {
+    while state.ended.len() > KEPT_OPERATIONS {
+        let oldest = state.ended.remove(0);
+        if let Some(operation) = state.operations.remove(&oldest) {
+            state.requests.remove(&operation.request_id);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A requested change, its ordered steps, and where it stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kctl_shared::digest::Digest;
+use kctl_shared::name::{GroupName, NodeId, PluginName};
+use kctl_shared::spec::{Failure, Grant};
+use kctl_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::model::Target;
+
+/// Minted by whoever asks, so that a retry is recognised.
+pub type OperationId = String;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: OperationId,
+    pub kind: OperationKind,
+    pub plugin: PluginName,
+    pub group: GroupName,
+    pub target: Target,
+    /// What is being installed; for a removal what is being removed.
+    pub release: Digest,
+    /// Of `release` and `previous`, for people: the catalogue may forget a release that never worked.
+    pub version: String,
+    pub previous_version: String,
+    /// What the nodes had before, if anything.
+    pub previous: Option<Digest>,
+    pub policy: Policy,
+    pub request_id: String,
+    pub request_body: String,
+    pub reason: String,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub phase: Phase,
+    pub error: Option<Failure>,
+    /// Steps are only ever appended; history is never edited.
+    pub steps: Vec<Step>,
+    /// Index of the step that runs or comes next; `steps.len()` when all are over.
+    pub cursor: usize,
+    pub applier: Option<Applier>,
+    /// Plugin entities that may be deleted: those an applier found and the log recorded. Id to "scope target".
+    pub entities: BTreeMap<String, String>,
+    /// How often entities had to be recorded after the first time.
+    pub rerecorded: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationKind {
+    Install,
+    Upgrade,
+    Remove,
+}
+
+impl OperationKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Upgrade => "upgrade",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    Pending,
+    Progressing,
+    Paused,
+    RollingBack,
+    Succeeded,
+    Failed,
+    Aborted,
+}
+
+impl Phase {
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Aborted)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Progressing => "Progressing",
+            Self::Paused => "Paused",
+            Self::RollingBack => "RollingBack",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Aborted => "Aborted",
+        }
+    }
+}
+
+/// How a rollout goes; already resolved to numbers where the request had percentages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// As asked for, e.g. `["1", "25%", "100%"]`.
+    pub waves: Vec<String>,
+    /// Nodes of a wave that may be between dispatch and verdict at the same time; at least 1.
+    pub max_parallel: usize,
+    pub max_failures: usize,
+    pub node_deadline_ms: u64,
+}
+
+/// The node that reads and deletes plugin entities for the operation, under a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applier {
+    pub node: NodeId,
+    /// Renewed whenever the set of deletable entities changes.
+    pub grant: Grant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub kind: StepKind,
+    /// 1-based among steps of a kind that come in waves; 0 otherwise.
+    pub wave: u32,
+    pub phase: StepPhase,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub nodes: BTreeMap<NodeId, NodeStep>,
+    pub summary: String,
+}
+
+impl Step {
+    pub fn new(kind: StepKind, wave: u32, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            kind,
+            wave,
+            phase: StepPhase::Pending,
+            started_at: None,
+            finished_at: None,
+            nodes: nodes.into_iter().map(|n| (n, NodeStep::default())).collect(),
+            summary: String::new(),
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, StepPhase::Done | StepPhase::Failed | StepPhase::Skipped)
+    }
+
+    /// Nodes without a verdict.
+    pub fn open_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
+        self.nodes.iter().filter(|(_, s)| s.verdict.is_none())
+    }
+
+    pub fn failed_nodes(&self) -> impl Iterator<Item = (&NodeId, &Failure)> {
+        self.nodes.iter().filter_map(|(n, s)| match &s.verdict {
+            Some(Verdict::Failed(f)) => Some((n, f)),
+            _ => None,
+        })
+    }
+}
+
+/// What a step asks of a node, or, for `Detach`, of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepKind {
+    /// The release's files are on disk, re-hashed.
+    Stage,
+    /// The node's list with the release in it loads in a scratch Kong.
+    Preflight,
+    /// Listed and proven loaded.
+    Enable,
+    /// No plugin entity refers to the plugin, by two complete scans in sequence.
+    Detach,
+    /// Not listed, proven gone from every running worker.
+    Disable,
+    /// No files left.
+    Purge,
+    /// Undo of `Enable`: as before the operation.
+    Restore,
+    /// Undo of `Stage`: only what was there before.
+    Unstage,
+}
+
+impl StepKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Preflight => "preflight",
+            Self::Enable => "enable",
+            Self::Detach => "detach",
+            Self::Disable => "disable",
+            Self::Purge => "purge",
+            Self::Restore => "restore",
+            Self::Unstage => "unstage",
+        }
+    }
+
+    /// Whether Kong is reloaded, so that only a few nodes may be at it together.
+    pub fn reloads(self) -> bool {
+        matches!(self, Self::Enable | Self::Disable | Self::Restore)
+    }
+
+    /// Steps that must end well on every node, however long it takes: an undo, and a removal on its way.
+    pub fn waits_for_ever(self) -> bool {
+        matches!(self, Self::Detach | Self::Disable | Self::Purge | Self::Restore | Self::Unstage)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepPhase {
+    Pending,
+    Running,
+    Done,
+    Failed,
+    Skipped,
+}
+
+impl StepPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Done => "Done",
+            Self::Failed => "Failed",
+            Self::Skipped => "Skipped",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStep {
+    /// Set once the node may act; its spec shows the step from then on.
+    pub grant: Option<Grant>,
+    pub started_at: Option<Timestamp>,
+    /// When the present grant was given; later than `started_at` after a repeated dispatch.
+    pub dispatched_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub verdict: Option<Verdict>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    Verified,
+    Failed(Failure),
+}
+
+impl Operation {
+    pub fn current(&self) -> Option<&Step> {
+        self.steps.get(self.cursor)
+    }
+
+    /// Nodes that any step so far has been dispatched to.
+    pub fn touched(&self, kinds: &[StepKind]) -> BTreeSet<NodeId> {
+        let steps = self.steps.iter().filter(|s| kinds.contains(&s.kind));
+        steps
+            .flat_map(|s| s.nodes.iter())
+            .filter(|(_, n)| n.grant.is_some())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// All nodes that any step names.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        self.steps.iter().flat_map(|s| s.nodes.keys().cloned()).collect()
+    }
+
+    /// Deleting files has begun: there is no way back.
+    pub fn is_past_return(&self) -> bool {
+        self.steps.iter().any(|s| s.kind == StepKind::Purge && s.started_at.is_some())
+    }
+}

@@ -1,0 +1,188 @@
+//! How an operation moves: nodes are let act, their verdicts recorded, barriers passed, or another way taken.
+
+use std::collections::BTreeMap;
+
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::Failure;
+
+use super::command::{Event, LogStamp, Rejection};
+use super::model::ClusterState;
+use super::operation::{NodeStep, Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict};
+
+fn superseded(id: &str, why: &str) -> Rejection {
+    Rejection::new("SUPERSEDED", format!("operation {id}: {why}"))
+}
+
+/// The operation, if it lives and its cursor stands at `step`: compare-and-set for everything below.
+pub(super) fn at_step<'a>(
+    state: &'a ClusterState,
+    id: &str,
+    step: usize,
+) -> Result<&'a Operation, Rejection> {
+    let operation = state.operation(&id.to_owned())?;
+    if operation.phase.has_ended() {
+        return Err(superseded(id, "it has ended"));
+    }
+    if operation.cursor != step || step >= operation.steps.len() {
+        return Err(superseded(id, "its cursor has moved"));
+    }
+    Ok(operation)
+}
+
+fn edit<'a>(state: &'a mut ClusterState, id: &str) -> Result<&'a mut Operation, Rejection> {
+    state.operations.get_mut(id).ok_or_else(|| superseded(id, "it is gone"))
+}
+
+pub(super) fn dispatch(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    step: usize,
+    nodes: Vec<NodeId>,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = at_step(state, id, step)?;
+    let current = &operation.steps[step];
+    for node in &nodes {
+        match current.nodes.get(node) {
+            // A node without a verdict may be dispatched again: a new grant lets its agent try once more.
+            Some(NodeStep { verdict: None, .. }) => {}
+            _ => return Err(superseded(id, &format!("node {node} is not open in this step"))),
+        }
+    }
+    guard_order(operation, step)?;
+    let operation = edit(state, id)?;
+    let current = &mut operation.steps[step];
+    current.phase = StepPhase::Running;
+    current.started_at.get_or_insert(at.proposed_at);
+    for node in &nodes {
+        if let Some(entry) = current.nodes.get_mut(node) {
+            entry.grant = Some(at.grant());
+            entry.started_at.get_or_insert(at.proposed_at);
+            entry.dispatched_at = Some(at.proposed_at);
+        }
+    }
+    state.generation = at.index;
+    Ok(vec![Event::Dispatched { operation: id.to_owned(), step, nodes }])
+}
+
+/// No step before the barrier of every earlier one of the same attempt; in particular no directive changes for a removal
+/// before the detach barrier, and no file goes before the plugin has left every running worker.
+fn guard_order(operation: &Operation, step: usize) -> Result<(), Rejection> {
+    let kind = operation.steps[step].kind;
+    if operation.steps[..step].iter().any(|s| !s.is_over()) {
+        return Err(superseded(&operation.id, "an earlier step is not over"));
+    }
+    if operation.kind != OperationKind::Remove {
+        return Ok(());
+    }
+    let ended_well = |wanted: StepKind| {
+        operation.steps[..step]
+            .iter()
+            .rev()
+            .find(|s| s.kind == wanted)
+            .is_some_and(|s| s.phase == StepPhase::Done)
+    };
+    let allowed = match kind {
+        StepKind::Disable => ended_well(StepKind::Detach),
+        StepKind::Purge => ended_well(StepKind::Detach) && ended_well(StepKind::Disable),
+        _ => true,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(superseded(&operation.id, "the barrier before this step was not passed"))
+    }
+}
+
+pub(super) fn settle(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    step: usize,
+    verdicts: BTreeMap<NodeId, Verdict>,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = at_step(state, id, step)?;
+    for node in verdicts.keys() {
+        match operation.steps[step].nodes.get(node) {
+            Some(NodeStep { grant: Some(_), verdict: None, .. }) => {}
+            _ => return Err(superseded(id, &format!("node {node} has no open dispatch in this step"))),
+        }
+    }
+    let operation = edit(state, id)?;
+    let nodes: Vec<_> = verdicts.keys().cloned().collect();
+    for (node, verdict) in verdicts {
+        if let Some(entry) = operation.steps[step].nodes.get_mut(&node) {
+            entry.verdict = Some(verdict);
+            entry.finished_at = Some(at.proposed_at);
+        }
+    }
+    Ok(vec![Event::Settled { operation: id.to_owned(), step, nodes }])
+}
+
+pub(super) fn advance(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    from: usize,
+    summary: String,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = at_step(state, id, from)?;
+    let step = &operation.steps[from];
+    if let Some((node, _)) = step.open_nodes().next() {
+        return Err(superseded(id, &format!("node {node} has no verdict yet")));
+    }
+    let failures = step.failed_nodes().count();
+    if failures > operation.policy.max_failures || (failures > 0 && step.kind.waits_for_ever()) {
+        return Err(superseded(id, "too many nodes failed for the barrier to be passed"));
+    }
+    guard_order(operation, from)?;
+    let operation = edit(state, id)?;
+    let step = &mut operation.steps[from];
+    step.phase = StepPhase::Done;
+    step.started_at.get_or_insert(at.proposed_at);
+    step.finished_at = Some(at.proposed_at);
+    step.summary = summary;
+    operation.cursor = from + 1;
+    if operation.steps.len() == operation.cursor {
+        operation.applier = None;
+    }
+    state.generation = at.index;
+    Ok(vec![Event::BarrierPassed { operation: id.to_owned(), step: from }])
+}
+
+pub(super) fn reroute(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    from: usize,
+    phase: Phase,
+    error: Option<Failure>,
+    steps: Vec<Step>,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = at_step(state, id, from)?;
+    let allowed = match (operation.kind, phase) {
+        (OperationKind::Remove, Phase::Progressing) => !operation.is_past_return(),
+        (OperationKind::Install | OperationKind::Upgrade, Phase::RollingBack) => {
+            operation.phase == Phase::Progressing
+                && steps.iter().all(|s| matches!(s.kind, StepKind::Restore | StepKind::Unstage))
+        }
+        _ => false,
+    };
+    if !allowed || steps.is_empty() || steps.iter().any(Step::is_over) {
+        return Err(superseded(id, "it cannot take that way from here"));
+    }
+    let operation = edit(state, id)?;
+    let interrupted = &mut operation.steps[from];
+    interrupted.phase = StepPhase::Failed;
+    interrupted.finished_at = Some(at.proposed_at);
+    for step in &mut operation.steps[from + 1..] {
+        step.phase = StepPhase::Skipped;
+    }
+    let next = operation.steps.len();
+    operation.steps.extend(steps);
+    operation.cursor = next;
+    operation.phase = phase;
+    operation.error = error.or_else(|| operation.error.take());
+    state.generation = at.index;
+    Ok(vec![Event::Rerouted { operation: id.to_owned(), step: next }])
+}

@@ -1,0 +1,485 @@
+//! A small world of model agents for the decisions to be tried on. Not a test of its own.
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kctl_control_plane::desired::node_spec;
+use kctl_control_plane::rollout::fleet::Fleet;
+use kctl_control_plane::rollout::{self, WaitingOn, runbook};
+use kctl_control_plane::state::model::{NodeFacts, Release, Target};
+use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy, StepKind, StepPhase};
+use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants};
+use kctl_shared::digest::Digest;
+use kctl_shared::name::{GroupName, NodeId, PluginName};
+use kctl_shared::spec::{
+    Entity, EntityReport, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginStatus,
+    ReleaseRef, Stage,
+};
+use kctl_shared::time::Timestamp;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+#[derive(Default)]
+struct Agent {
+    spec: Option<NodeSpec>,
+    staged: BTreeSet<ReleaseRef>,
+    loaded: Option<ReleaseRef>,
+    old_workers: u32,
+    preflighted: BTreeMap<Grant, ReleaseRef>,
+    failures: BTreeMap<Grant, Failure>,
+    task: Option<EntityReport>,
+    broken: bool,
+    frozen: bool,
+}
+
+pub struct World {
+    state: ClusterState,
+    fleet: Fleet,
+    agents: BTreeMap<NodeId, Agent>,
+    entities: BTreeSet<String>,
+    created: u32,
+    now: Timestamp,
+    index: u64,
+    rng: SmallRng,
+    seed: u64,
+    current: String,
+    waiting: Vec<WaitingOn>,
+    faults: [usize; 5],
+}
+
+fn plugin() -> PluginName {
+    PluginName::parse("golden").unwrap()
+}
+
+fn group() -> GroupName {
+    GroupName::parse("default").unwrap()
+}
+
+impl World {
+    pub fn new(seed: u64, nodes: usize) -> Self {
+        let mut world = Self {
+            state: ClusterState::default(),
+            fleet: Fleet::default(),
+            agents: BTreeMap::new(),
+            entities: BTreeSet::new(),
+            created: 0,
+            now: Timestamp(1_000_000),
+            index: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            seed,
+            current: String::new(),
+            waiting: Vec::new(),
+            faults: [0; 5],
+        };
+        for _ in 0..nodes {
+            world.join();
+        }
+        world
+    }
+
+    pub fn join(&mut self) {
+        let id = NodeId::parse(&format!("n{}", self.agents.len())).unwrap();
+        let facts = NodeFacts {
+            has_admin_api: self.agents.len() % 3 != 2,
+            datastore: "d".into(),
+            propagation_ms: 3_000,
+        };
+        self.agents.insert(id.clone(), Agent::default());
+        self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
+    }
+
+    fn propose(&mut self, command: Command) -> bool {
+        self.index += 1;
+        let at = LogStamp { index: self.index, offset: 0, proposed_at: self.now };
+        let before = self.state.clone();
+        let outcome = apply(&mut self.state, at, command.clone());
+        match &outcome {
+            Err(rejection) => {
+                assert_eq!(before, self.state, "seed {}: {rejection} changed the state", self.seed)
+            }
+            Ok(_) => {
+                // Replay of the same command on the same state gives the same state.
+                let mut again = before;
+                apply(&mut again, at, command).unwrap();
+                assert_eq!(again, self.state, "seed {}", self.seed);
+            }
+        }
+        let violations = invariants::check(&self.state);
+        assert!(violations.is_empty(), "seed {}: {violations:?}", self.seed);
+        outcome.is_ok()
+    }
+
+    pub fn install(&mut self, version: &str) {
+        let digest = Digest::of(version.as_bytes());
+        let release = Release {
+            plugin: plugin(),
+            version: version.into(),
+            digest,
+            files: Vec::new(),
+            registered_at: self.now,
+            retained: false,
+        };
+        assert!(self.propose(Command::RegisterRelease { release }));
+        let previous = self.state.plugin(&group(), &plugin()).and_then(|p| p.release);
+        let nodes: Vec<_> = self.agents.keys().cloned().collect();
+        let waves = self.waves();
+        let steps = runbook::install(&self.state, &nodes, &waves).unwrap();
+        let kind = if previous.is_some() { OperationKind::Upgrade } else { OperationKind::Install };
+        self.start(kind, digest, previous, steps, waves);
+    }
+
+    pub fn remove(&mut self) {
+        let release = self.state.plugin(&group(), &plugin()).and_then(|p| p.release).unwrap();
+        let nodes: Vec<_> = self.agents.keys().cloned().collect();
+        let waves = self.waves();
+        let steps = runbook::remove(&self.state, &nodes, &waves).unwrap();
+        self.start(OperationKind::Remove, release, None, steps, waves);
+    }
+
+    fn waves(&self) -> Vec<String> {
+        ["1", "25%", "100%"].map(str::to_owned).to_vec()
+    }
+
+    fn start(
+        &mut self,
+        kind: OperationKind,
+        release: Digest,
+        previous: Option<Digest>,
+        steps: Vec<kctl_control_plane::state::operation::Step>,
+        waves: Vec<String>,
+    ) {
+        let id = format!("op-{}", self.index);
+        let operation = Operation {
+            id: id.clone(),
+            kind,
+            plugin: plugin(),
+            group: group(),
+            target: Target::AllNodes,
+            release,
+            version: String::new(),
+            previous_version: String::new(),
+            previous,
+            policy: Policy { waves, max_parallel: 2, max_failures: 0, node_deadline_ms: 600_000 },
+            request_id: id.clone(),
+            request_body: "b".into(),
+            reason: String::new(),
+            created_at: self.now,
+            finished_at: None,
+            phase: Phase::Pending,
+            error: None,
+            steps,
+            cursor: 0,
+            applier: None,
+            entities: BTreeMap::new(),
+            rerecorded: 0,
+        };
+        let command = Command::StartOperation { operation: Box::new(operation) };
+        assert!(self.propose(command.clone()));
+        // A retry is recognised and changes nothing.
+        let before = self.state.clone();
+        assert!(self.propose(command));
+        assert_eq!(ClusterState { clock: before.clock, ..self.state.clone() }, before);
+        self.current = id;
+    }
+
+    pub fn operation(&self) -> &Operation {
+        &self.state.operations[&self.current]
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.operation().phase
+    }
+
+    pub fn waiting(&self) -> &[WaitingOn] {
+        &self.waiting
+    }
+
+    pub fn faults(&self) -> [usize; 5] {
+        self.faults
+    }
+
+    pub fn configure(&mut self) {
+        self.created += 1;
+        self.entities.insert(format!("e{}", self.created));
+    }
+
+    fn agent(&mut self, n: usize) -> &mut Agent {
+        self.agents.get_mut(&NodeId::parse(&format!("n{n}")).unwrap()).unwrap()
+    }
+
+    pub fn break_node(&mut self, n: usize) {
+        self.agent(n).broken = true;
+    }
+
+    pub fn freeze(&mut self, n: usize) {
+        self.agent(n).frozen = true;
+    }
+
+    pub fn thaw(&mut self, n: usize) {
+        self.agent(n).frozen = false;
+    }
+
+    /// Random faults: lost and late reports, frozen and restarted agents, a new leader, broken plugins, entities that
+    /// come back.
+    pub fn chaos(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            let n = self.rng.random_range(0..self.agents.len());
+            match self.rng.random_range(0..60) {
+                0 => {
+                    let agent = self.agent(n);
+                    agent.frozen = !agent.frozen;
+                    self.faults[0] += 1;
+                }
+                1 => {
+                    let agent = self.agent(n);
+                    (agent.spec, agent.task) = (None, None);
+                    self.faults[1] += 1;
+                }
+                2 => {
+                    self.fleet = Fleet { leader_since: self.now, ..Fleet::default() };
+                    self.faults[2] += 1;
+                }
+                3 if self.rng.random_bool(0.2) => {
+                    self.agent(n).broken = true;
+                    self.faults[3] += 1;
+                }
+                4 if self.operation().kind == OperationKind::Remove
+                    && self.rng.random_bool(0.3)
+                    && self.agents.values().any(|a| a.loaded.is_some()) =>
+                {
+                    self.configure();
+                    self.faults[4] += 1;
+                }
+                _ => {}
+            }
+            self.round(true);
+        }
+    }
+
+    pub fn run(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.round(false);
+        }
+    }
+
+    pub fn run_until_disabling(&mut self) {
+        for _ in 0..2_000 {
+            if self
+                .operation()
+                .steps
+                .iter()
+                .any(|s| s.kind == StepKind::Disable && s.phase == StepPhase::Done)
+            {
+                return;
+            }
+            self.round(false);
+        }
+        panic!("seed {}: never got to disabling: {:#?}", self.seed, self.operation());
+    }
+
+    /// Faults stop: it must converge, and then `plan` must have nothing left to say.
+    pub fn heal(&mut self) {
+        for agent in self.agents.values_mut() {
+            (agent.frozen, agent.broken) = (false, false);
+        }
+        self.heal_but_broken();
+    }
+
+    pub fn heal_but_broken(&mut self) {
+        for _ in 0..6_000 {
+            if self.phase().has_ended() {
+                break;
+            }
+            // A removal that holds because somebody re-creates entities goes on once they are deleted by hand.
+            if self.waiting.iter().any(|w| w.reason == "ENTITY_RECREATED") {
+                self.entities.clear();
+            }
+            self.round(false);
+        }
+        self.run(100);
+        let plan = rollout::plan(&self.state, &self.fleet, self.now);
+        assert!(!self.phase().has_ended() || plan.commands.is_empty(), "seed {}: {plan:?}", self.seed);
+    }
+
+    fn round(&mut self, lossy: bool) {
+        self.now = self.now.plus_ms(250);
+        let nodes: Vec<_> = self.agents.keys().cloned().collect();
+        for node in nodes {
+            if self.agents[&node].frozen || (lossy && self.rng.random_bool(0.2)) {
+                continue;
+            }
+            let spec = node_spec(&self.state, &node);
+            let deaf = lossy && self.rng.random_bool(0.3);
+            let listed: BTreeSet<_> = self.entities.clone();
+            let mut agent = self.agents.remove(&node).unwrap();
+            if !deaf {
+                agent.spec = Some(spec);
+            }
+            agent.step(&mut self.entities, &listed);
+            self.check_safety(&node, &agent);
+            if !(lossy && self.rng.random_bool(0.3)) {
+                self.report(&node, &agent);
+            }
+            self.agents.insert(node, agent);
+        }
+        for _ in 0..8 {
+            let plan = rollout::plan(&self.state, &self.fleet, self.now);
+            self.waiting = plan.report.get(&self.current).cloned().unwrap_or_default();
+            if plan.commands.is_empty() {
+                return;
+            }
+            for command in plan.commands {
+                let step = format!("{command:?}");
+                assert!(
+                    self.propose(command),
+                    "seed {}: the leader's own plan was refused: {step}",
+                    self.seed
+                );
+            }
+        }
+    }
+
+    /// Files are never gone while something may still need them; nothing is loaded that is not on disk.
+    fn check_safety(&self, node: &NodeId, agent: &Agent) {
+        if let Some(loaded) = &agent.loaded {
+            assert!(
+                agent.staged.contains(loaded),
+                "seed {}: {node} lost the files of what it runs",
+                self.seed
+            );
+        }
+        if self.operation().kind == OperationKind::Remove && agent.staged.is_empty() {
+            let running: Vec<_> =
+                self.agents.iter().filter(|(_, a)| a.loaded.is_some()).map(|(n, _)| n).collect();
+            assert!(running.is_empty(), "seed {}: {node} deleted files while {running:?} run it", self.seed);
+        }
+    }
+
+    fn report(&mut self, node: &NodeId, agent: &Agent) {
+        let now = self.now;
+        let report = self.fleet.reports.entry(node.clone()).or_default();
+        let status = agent.status();
+        let before = report.status.task.clone();
+        if let Some(task) = &status.task {
+            let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
+            if !same || before.is_some_and(|b| b.scans < task.scans) {
+                report.scanned_at = now;
+            }
+            let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
+            report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
+        }
+        report.status = status;
+        report.last_seen = now;
+        report.lease_until = now.plus_ms(10_000);
+    }
+
+    pub fn assert_gone(&self) {
+        for (node, agent) in &self.agents {
+            assert!(
+                agent.loaded.is_none() && agent.staged.is_empty(),
+                "seed {}: {node} still has it",
+                self.seed
+            );
+        }
+        assert!(self.state.plugin(&group(), &plugin()).is_none(), "seed {}", self.seed);
+        assert!(
+            self.operation().kind != OperationKind::Remove || self.entities.is_empty(),
+            "seed {}",
+            self.seed
+        );
+    }
+
+    pub fn assert_everywhere(&self, version: &str) {
+        let digest = Digest::of(version.as_bytes());
+        for (node, agent) in &self.agents {
+            assert_eq!(agent.loaded.as_ref().map(|l| l.digest), Some(digest), "seed {}: {node}", self.seed);
+            assert_eq!(agent.staged.len(), 1, "seed {}: {node}", self.seed);
+        }
+    }
+
+    pub fn assert_files_everywhere(&self) {
+        assert!(self.agents.values().all(|a| !a.staged.is_empty()), "seed {}", self.seed);
+    }
+}
+
+impl Agent {
+    /// One micro-step towards the spec, as a real agent would take it.
+    fn step(&mut self, entities: &mut BTreeSet<String>, listed: &BTreeSet<String>) {
+        let Some(spec) = self.spec.clone() else { return };
+        self.old_workers = self.old_workers.saturating_sub(1);
+        match &spec.task {
+            Some(task) => {
+                if self.task.as_ref().is_none_or(|t| t.grant != task.grant) {
+                    self.task = Some(EntityReport { grant: task.grant, ..EntityReport::default() });
+                }
+                for id in &task.delete {
+                    entities.remove(id);
+                }
+                if let Some(report) = &mut self.task {
+                    report.scans += 1;
+                    report.empty_in_a_row = if entities.is_empty() { report.empty_in_a_row + 1 } else { 0 };
+                    let entity = |id: &String| Entity {
+                        id: id.clone(),
+                        scope: "route".into(),
+                        target: String::new(),
+                        body: String::new(),
+                    };
+                    report.entities = entities.iter().map(entity).collect();
+                }
+            }
+            None => self.task = None,
+        }
+        let Some(p) = spec.plugins.get(&plugin()) else { return };
+        if self.failures.contains_key(&p.grant) {
+            return;
+        }
+        if let Some(missing) = p.staged.iter().find(|r| !self.staged.contains(r)) {
+            self.staged.insert(missing.clone());
+        } else if let Some(wanted) = p.preflight.as_ref().filter(|_| !self.preflighted.contains_key(&p.grant))
+        {
+            self.preflighted.insert(p.grant, wanted.clone());
+        } else if self.loaded != p.enabled {
+            // In use but not listed: Kong would refuse, so the agent does not try.
+            if p.enabled.is_none() && !listed.is_empty() {
+                return;
+            }
+            if self.broken && p.enabled.is_some() {
+                self.failures.insert(p.grant, Failure::new("BROKEN", "it does not load"));
+                return;
+            }
+            self.loaded = p.enabled.clone();
+            self.old_workers = 3;
+        } else if self.old_workers == 0 {
+            self.staged.retain(|r| p.staged.contains(r));
+        }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let mut status = NodeStatus {
+            kong: KongFacts { state: KongState::Running, has_admin_api: true, ..KongFacts::default() },
+            task: self.task.clone(),
+            ..NodeStatus::default()
+        };
+        if let Some(p) = self.spec.as_ref().and_then(|s| s.plugins.get(&plugin())) {
+            let stage = match (&self.loaded, self.staged.is_empty()) {
+                (Some(_), _) => Stage::Enabled,
+                (None, false) => Stage::Installed,
+                (None, true) => Stage::Absent,
+            };
+            status.plugins.insert(
+                plugin(),
+                PluginStatus {
+                    grant: p.grant,
+                    stage,
+                    loaded: self.loaded.clone(),
+                    staged: self.staged.clone(),
+                    preflighted: self.preflighted.get(&p.grant).cloned(),
+                    failure: self.failures.get(&p.grant).cloned(),
+                    old_workers: self.old_workers,
+                    ..PluginStatus::default()
+                },
+            );
+        }
+        status
+    }
+}

@@ -1,0 +1,324 @@
+//! The agent's loop: take the newest spec, observe, reconcile, execute one action, report, again.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kctl_shared::digest::Digest;
+use kctl_shared::fault::Fault;
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::{EntityReport, Failure, Grant, NodeSpec, NodeStatus, StepWord};
+use kctl_shared::time::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::action::Action;
+use crate::gateway::{EnactError, Gateway, Wanted};
+use crate::ledger::Ledger;
+use crate::packages::Packages;
+use crate::reconcile::{Observed, reconcile};
+use crate::status;
+
+/// Kong is looked at this often while nothing changes, so that what others do to it shows.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Where artifacts come from.
+#[async_trait]
+pub trait ArtifactSource: Send + Sync {
+    /// # Errors
+    /// Whatever kept the artifact from being fetched; it is tried again.
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, Fault>;
+}
+
+/// What the loop works on; made by [`crate::entry`], or by a test with other ports.
+#[expect(missing_debug_implementations, reason = "ports have none")]
+pub struct Agent {
+    pub gateway: Arc<dyn Gateway>,
+    pub artifacts: Arc<dyn ArtifactSource>,
+    pub packages: Packages,
+    pub ledger: Ledger,
+    /// Specs from the control plane, newest last.
+    pub specs: mpsc::Receiver<NodeSpec>,
+    pub status: watch::Sender<NodeStatus>,
+    pub entities: watch::Receiver<Option<EntityReport>>,
+    /// The accepted spec, for the entity worker.
+    pub accepted: watch::Sender<Option<NodeSpec>>,
+}
+
+impl Agent {
+    /// Runs until `shutdown`. May be dropped at any await: every durable step can be repeated.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        self.accepted.send_replace(self.ledger.record().spec.clone());
+        let mut verified = Verified::default();
+        loop {
+            while let Ok(spec) = self.specs.try_recv() {
+                self.accept(spec);
+            }
+            let observed = self.observe(&mut verified).await;
+            let spec = self.ledger.record().spec.clone();
+            self.publish(spec.as_ref(), &observed, None);
+            let record = self.ledger.record();
+            let action = spec
+                .as_ref()
+                .and_then(|s| reconcile(s, &observed, &record.attempts, Timestamp::now()).into_iter().next());
+            if let Some(action) = action {
+                tracing::info!(?action, "acting");
+                self.execute(action, spec.as_ref(), &observed).await;
+                continue;
+            }
+            // All arms only wait: whatever is dropped is looked at anew.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                spec = self.specs.recv() => match spec {
+                    Some(spec) => self.accept(spec),
+                    None => return,
+                },
+                _ = self.entities.changed() => {}
+                () = tokio::time::sleep(IDLE) => {}
+            }
+        }
+    }
+
+    fn accept(&mut self, spec: NodeSpec) {
+        match self.ledger.accept(spec) {
+            Ok(true) => {
+                let spec = self.ledger.record().spec.clone();
+                self.accepted.send_replace(spec);
+            }
+            Ok(false) => {}
+            Err(fault) => tracing::warn!(%fault, "spec refused"),
+        }
+    }
+
+    async fn observe(&self, verified: &mut Verified) -> Observed {
+        let kong = self.gateway.observe().await;
+        let record = self.ledger.record();
+        let proof_holds = verified.check(&*self.gateway, &record.proven, &kong).await;
+        let mut observed = Observed {
+            kong,
+            stored: self.packages.stored(),
+            proven: record.proven.clone(),
+            proof_holds,
+            put_back_due: record.put_back_due,
+            managed: record.managed.clone(),
+            idle_generations: false,
+        };
+        observed.idle_generations = !self.packages.idle_generations(&used(&observed)).is_empty();
+        observed
+    }
+
+    fn publish(&self, spec: Option<&NodeSpec>, observed: &Observed, doing: Option<(&PluginName, StepWord)>) {
+        let record = self.ledger.record();
+        let mut status = status::compose(spec, observed, &record.attempts, doing);
+        status.task = self.entities.borrow().clone();
+        send(&self.status, status);
+    }
+
+    async fn execute(&mut self, action: Action, spec: Option<&NodeSpec>, observed: &Observed) {
+        match action {
+            Action::Fetch { plugin, grant, release } => {
+                self.publish(spec, observed, Some((&plugin, StepWord::Fetching)));
+                let placed = match self.artifacts.fetch(&release.digest).await {
+                    Ok(bytes) => {
+                        let (packages, name) = (self.packages.clone(), plugin.clone());
+                        let placing = tokio::task::spawn_blocking(move || {
+                            packages.place(&name, &release.digest, &bytes)
+                        });
+                        placing.await.unwrap_or_else(|e| Err(Failure::new("INTERNAL", e.to_string())))
+                    }
+                    Err(fault) => Err(Failure::new("FETCH_FAILED", fault.to_string())),
+                };
+                match placed {
+                    Ok(()) => self.ledger.update(|r| r.attempts.succeed(&plugin, grant)),
+                    // The network and the disk get better by themselves; wrong bytes do not.
+                    Err(f) if matches!(f.code.as_str(), "FETCH_FAILED" | "DISK_FULL") => {
+                        self.wait(&plugin, grant, f)
+                    }
+                    Err(f) => self.fail(&plugin, grant, f),
+                }
+            }
+            Action::Preflight { plugin, grant, release, wanted } => {
+                self.publish(spec, observed, Some((&plugin, StepWord::Preflight)));
+                match self.preflight(wanted).await {
+                    Ok(()) => self.ledger.update(|r| r.attempts.pass(&plugin, grant, release)),
+                    Err(failure) => self.fail(&plugin, grant, failure),
+                }
+            }
+            Action::Enact { plugin, grant, wanted } => {
+                self.publish(spec, observed, Some((&plugin, StepWord::Linking)));
+                self.enact(&plugin, grant, wanted, spec, observed).await;
+            }
+            Action::PutBack => {
+                let before = self.ledger.record().proven.clone();
+                match self.gateway.put_back(&before, &|_| {}).await {
+                    Ok(()) => self.ledger.update(|r| r.put_back_due = false),
+                    Err(failure) => {
+                        tracing::warn!(%failure, "not put back yet");
+                        tokio::time::sleep(IDLE).await;
+                    }
+                }
+            }
+            Action::Delete { plugin, digest } => {
+                self.publish(spec, observed, Some((&plugin, StepWord::Purging)));
+                // A generation that still links the files would be a path to nowhere.
+                let used = used(observed);
+                let deleted =
+                    self.packages.collect(&used).and_then(|()| self.packages.delete(&plugin, &digest));
+                if let Err(failure) = deleted {
+                    let grant =
+                        spec.and_then(|s| s.plugins.get(&plugin)).map(|p| p.grant).unwrap_or_default();
+                    self.wait(&plugin, grant, failure);
+                }
+            }
+            Action::CollectGenerations => {
+                if let Err(failure) = self.packages.collect(&used(observed)) {
+                    tracing::warn!(%failure, "old generations stay");
+                    tokio::time::sleep(IDLE).await;
+                }
+            }
+        }
+    }
+
+    /// A generation of its own for the list, tried in a scratch Kong, gone afterwards unless it is enacted.
+    async fn preflight(&mut self, mut wanted: Wanted) -> Result<(), Failure> {
+        wanted.generation = self.link(&wanted)?;
+        let tried = self.gateway.preflight(&wanted).await;
+        if let Some(generation) = &wanted.generation
+            && let Err(error) = std::fs::remove_dir_all(generation)
+        {
+            tracing::warn!(%error, "a scratch generation stays");
+        }
+        tried
+    }
+
+    fn link(&mut self, wanted: &Wanted) -> Result<Option<PathBuf>, Failure> {
+        self.ledger.update(|r| r.generation += 1);
+        self.packages.link(self.ledger.record().generation, wanted)
+    }
+
+    async fn enact(
+        &mut self,
+        plugin: &PluginName,
+        grant: Grant,
+        mut wanted: Wanted,
+        spec: Option<&NodeSpec>,
+        observed: &Observed,
+    ) {
+        // The files are what the digest says at the moment they are put on a path, not only when they were placed.
+        for (name, release) in &wanted.listed {
+            if !self.packages.verify(name, &release.digest) {
+                let message = format!("the files of {name} {} are not what was placed", release.version);
+                return self.fail(plugin, grant, Failure::new("FILES_CHANGED", message));
+            }
+        }
+        // What an interrupted try left in the conf may be just this: then nothing new is made.
+        wanted.generation = match self.reusable(&wanted, observed) {
+            Some(generation) => Some(generation),
+            None => match self.link(&wanted) {
+                Ok(generation) => generation,
+                Err(failure) => return self.wait(plugin, grant, failure),
+            },
+        };
+        self.ledger.update(|r| {
+            r.managed.insert(plugin.clone());
+        });
+        let before = self.ledger.record().proven.clone();
+        let (record, entities) = (self.ledger.record(), self.entities.borrow().clone());
+        let progress = |word: StepWord| {
+            let mut status = status::compose(spec, observed, &record.attempts, Some((plugin, word)));
+            status.task = entities.clone();
+            send(&self.status, status);
+        };
+        let outcome = self.gateway.enact(&wanted, &before, &progress).await;
+        match outcome {
+            Ok(()) => self.ledger.update(|r| {
+                r.proven = wanted;
+                r.attempts.succeed(plugin, grant);
+            }),
+            Err(EnactError::Waiting(failure)) => self.wait(plugin, grant, failure),
+            Err(EnactError::Refused(failure) | EnactError::PutBack(failure)) => {
+                self.fail(plugin, grant, failure)
+            }
+            Err(EnactError::NotPutBack(failure)) => self.ledger.update(|r| {
+                r.attempts.fail(plugin, grant, failure);
+                r.put_back_due = true;
+            }),
+        }
+    }
+
+    /// The generation that the conf names already, if it links exactly what is wanted.
+    fn reusable(&self, wanted: &Wanted, observed: &Observed) -> Option<PathBuf> {
+        let generation = observed.kong.conf_generation.as_ref()?;
+        self.packages.links_exactly(generation, wanted).then(|| generation.clone())
+    }
+
+    fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {
+        tracing::warn!(%plugin, %grant, %failure, "given up");
+        self.ledger.update(|r| r.attempts.fail(plugin, grant, failure));
+    }
+
+    fn wait(&mut self, plugin: &PluginName, grant: Grant, why: Failure) {
+        tracing::info!(%plugin, %grant, %why, "waiting");
+        self.ledger.update(|r| r.attempts.wait(plugin, grant, why, Timestamp::now()));
+    }
+}
+
+/// Generation directories that something may still read.
+fn used(observed: &Observed) -> BTreeSet<PathBuf> {
+    let kong = &observed.kong;
+    let named = [&kong.conf_generation, &kong.armed_generation, &observed.proven.generation];
+    let mut used: BTreeSet<_> = named.into_iter().flatten().cloned().collect();
+    used.extend(kong.old_generations.iter().cloned());
+    used
+}
+
+fn send(status: &watch::Sender<NodeStatus>, new: NodeStatus) {
+    status.send_if_modified(|old| {
+        let changed = *old != new;
+        if changed {
+            *old = new;
+        }
+        changed
+    });
+}
+
+/// Remembers for which Kong process the proof was checked in full; between that a look at what is loaded is enough.
+#[derive(Default)]
+struct Verified {
+    checked: Option<(u32, Wanted)>,
+}
+
+impl Verified {
+    async fn check(
+        &mut self,
+        gateway: &dyn Gateway,
+        proven: &Wanted,
+        kong: &crate::gateway::KongObserved,
+    ) -> bool {
+        if proven.listed.is_empty() {
+            return true;
+        }
+        let Some(loaded) = &kong.loaded else { return false };
+        if proven.listed.keys().any(|p| !loaded.contains_key(p.as_str())) {
+            self.checked = None;
+            return false;
+        }
+        let key = (kong.facts.master_pid, proven.clone());
+        if self.checked.as_ref() == Some(&key) {
+            return true;
+        }
+        match gateway.proven(proven).await {
+            Ok(()) => {
+                self.checked = Some(key);
+                true
+            }
+            Err(failure) => {
+                tracing::debug!(%failure, "the former proof does not hold");
+                false
+            }
+        }
+    }
+}

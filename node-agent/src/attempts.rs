@@ -1,0 +1,94 @@
+//! What was tried for which grant, and when it may be tried again.
+
+use std::collections::BTreeMap;
+
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::{Failure, Grant, ReleaseRef};
+use kctl_shared::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Shortest and longest pause before something that must change by itself is looked at again.
+const PAUSE_MS: (u64, u64) = (500, 5_000);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempts {
+    plugins: BTreeMap<PluginName, Attempt>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Attempt {
+    grant: Grant,
+    /// Final for the grant.
+    failure: Option<Failure>,
+    /// Passed the preflight; `None` inside: the list without the plugin passed.
+    passed: Option<Option<ReleaseRef>>,
+    #[serde(skip)]
+    waiting: Option<Failure>,
+    #[serde(skip)]
+    pauses: u32,
+    #[serde(skip)]
+    not_before: Timestamp,
+}
+
+impl Attempts {
+    fn of(&self, plugin: &PluginName, grant: Grant) -> Option<&Attempt> {
+        self.plugins.get(plugin).filter(|a| a.grant == grant)
+    }
+
+    /// A new grant forgets what was tried under the former one, except that a preflight passed.
+    fn edit(&mut self, plugin: &PluginName, grant: Grant) -> &mut Attempt {
+        let attempt = self.plugins.entry(plugin.clone()).or_default();
+        if attempt.grant != grant {
+            *attempt = Attempt { grant, passed: attempt.passed.take(), ..Attempt::default() };
+        }
+        attempt
+    }
+
+    pub fn failure(&self, plugin: &PluginName, grant: Grant) -> Option<&Failure> {
+        self.of(plugin, grant)?.failure.as_ref()
+    }
+
+    pub fn waiting(&self, plugin: &PluginName, grant: Grant) -> Option<&Failure> {
+        self.of(plugin, grant)?.waiting.as_ref()
+    }
+
+    /// The release whose preflight passed last, whatever the grant was: files do not change.
+    pub fn passed(&self, plugin: &PluginName) -> Option<&Option<ReleaseRef>> {
+        self.plugins.get(plugin)?.passed.as_ref()
+    }
+
+    /// Whether the plugin may be worked on under this grant now.
+    pub fn may_try(&self, plugin: &PluginName, grant: Grant, now: Timestamp) -> bool {
+        self.of(plugin, grant).is_none_or(|a| a.failure.is_none() && now >= a.not_before)
+    }
+
+    pub fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {
+        let attempt = self.edit(plugin, grant);
+        attempt.failure = Some(failure);
+        attempt.waiting = None;
+    }
+
+    pub fn wait(&mut self, plugin: &PluginName, grant: Grant, why: Failure, now: Timestamp) {
+        let attempt = self.edit(plugin, grant);
+        attempt.waiting = Some(why);
+        let pause = (PAUSE_MS.0 << attempt.pauses.min(10)).min(PAUSE_MS.1);
+        attempt.pauses += 1;
+        attempt.not_before = now.plus_ms(pause);
+    }
+
+    /// Something worked: nothing is waited for any more.
+    pub fn succeed(&mut self, plugin: &PluginName, grant: Grant) {
+        let attempt = self.edit(plugin, grant);
+        (attempt.waiting, attempt.pauses, attempt.not_before) = (None, 0, Timestamp(0));
+    }
+
+    pub fn pass(&mut self, plugin: &PluginName, grant: Grant, release: Option<ReleaseRef>) {
+        self.succeed(plugin, grant);
+        self.edit(plugin, grant).passed = Some(release);
+    }
+
+    /// Forgets plugins the spec does not name any more.
+    pub fn retain(&mut self, keep: impl Fn(&PluginName) -> bool) {
+        self.plugins.retain(|p, _| keep(p));
+    }
+}

@@ -1,0 +1,84 @@
+//! Configuration of an agent: a TOML file.
+
+use std::path::{Path, PathBuf};
+
+use kctl_shared::endpoint;
+use kctl_shared::fault::Fault;
+use kctl_shared::name::{GroupName, NodeId};
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub node: NodeId,
+    #[serde(default = "default_group")]
+    pub group: GroupName,
+    /// gRPC URLs of the control plane's members, in any order.
+    pub control_plane: Vec<String>,
+    /// Permits addresses off loopback without transport security.
+    #[serde(default)]
+    pub insecure: bool,
+    /// The agent's own memory; survives restarts and is never shared.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// Where plugin files go; readable by Kong's workers.
+    #[serde(default = "default_lua_dir")]
+    pub lua_dir: PathBuf,
+    pub kong: KongSection,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KongSection {
+    pub bin: PathBuf,
+    pub conf: PathBuf,
+    pub prefix: PathBuf,
+    #[serde(default)]
+    pub preflight: Preflight,
+}
+
+/// How a list is tried before anything running is touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preflight {
+    /// `kong config parse`, and a scratch boot where that fails.
+    #[default]
+    Parse,
+    /// Always a scratch boot too.
+    Boot,
+}
+
+fn default_group() -> GroupName {
+    "default".parse().expect("a valid name")
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/kctl-node-agent".into()
+}
+
+fn default_lua_dir() -> PathBuf {
+    "/opt/kctl".into()
+}
+
+impl Config {
+    /// # Errors
+    /// `CONFIG_INVALID`, `INSECURE_ADDRESS`, `ADDRESS_INVALID`.
+    pub fn load(path: &Path) -> Result<Self, Fault> {
+        let invalid = |m: String| Fault::new("CONFIG_INVALID", m).hint("see deploy/agent.example.toml");
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| invalid(format!("cannot read {}: {e}", path.display())))?;
+        let config: Self = toml::from_str(&text).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
+        if config.control_plane.is_empty() {
+            return Err(invalid("control_plane names no member".into()));
+        }
+        for url in &config.control_plane {
+            endpoint::check_dial(url, config.insecure)?;
+        }
+        for dir in [&config.state_dir, &config.lua_dir, &config.kong.conf, &config.kong.prefix] {
+            if !dir.is_absolute() {
+                return Err(invalid(format!("{} is not an absolute path", dir.display())));
+            }
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,133 @@
+//! Answers that no Kong should give.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Answers every request by what `answer` makes of its path.
+async fn api(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> AdminApi {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let text = answer(head.split_whitespace().nth(1).unwrap_or_default());
+                stream.write_all(text.as_bytes()).await
+            });
+        }
+    });
+    AdminApi::new(address, Duration::from_millis(500)).unwrap()
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn plugin() -> PluginName {
+    PluginName::parse("hello").unwrap()
+}
+
+#[tokio::test]
+async fn every_odd_answer_has_its_code() {
+    for (code, text) in [
+        ("ADMIN_API_REFUSED", answer("401 Unauthorized", "{\"message\":\"Unauthorized\"}")),
+        ("ADMIN_API_BAD_ANSWER", answer("404 Not Found", "{\"message\":\"Not found\"}")),
+        ("ADMIN_API_BROKEN", answer("500 Internal Server Error", "<html>")),
+        ("ADMIN_API_BAD_ANSWER", answer("200 OK", "<html><body>hello</body></html>")),
+        ("ADMIN_API_BAD_ANSWER", answer("200 OK", "{\"version\": \"3.9")),
+        ("ADMIN_API_BAD_ANSWER", answer("200 OK", "[]")),
+        ("ADMIN_API_BAD_ANSWER", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned()),
+        ("ADMIN_API_BAD_ANSWER", answer("301 Moved\r\nlocation: http://127.0.0.1:1/", "")),
+        ("ADMIN_API_UNREACHABLE", String::new()),
+    ] {
+        let shown = text.clone();
+        let api = api(move |_| text.clone()).await;
+        assert_eq!(api.root().await.unwrap_err().code, code, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_never_answers_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api = AdminApi::new(listener.local_addr().unwrap(), Duration::from_millis(100)).unwrap();
+    let failure = api.root().await.unwrap_err();
+    assert_eq!(
+        (failure.code.as_str(), failure.message.contains("no answer in time")),
+        ("ADMIN_API_UNREACHABLE", true)
+    );
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_their_end() {
+    let api = api(|path| {
+        if path.starts_with("/workspaces") {
+            return answer("404 Not Found", "{}");
+        }
+        let page = if path.contains("offset=b%2F2") {
+            ("2", "hello", "null", "")
+        } else {
+            ("1", "other", "\"/plugins?offset=b%2F2\"", ",\"offset\":\"b/2\"")
+        };
+        answer(
+            "200 OK",
+            &format!(
+                "{{\"data\":[{{\"id\":\"{}\",\"name\":\"{}\",\"route\":{{\"id\":\"r\"}}}}],\"next\":{}{}}}",
+                page.0, page.1, page.2, page.3
+            ),
+        )
+    })
+    .await;
+    let found = api.entities(&plugin()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].id.as_str(), found[0].scope.as_str(), found[0].target.as_str()),
+        ("2", "route", "route=r")
+    );
+}
+
+#[tokio::test]
+async fn workspaces_are_all_looked_at() {
+    let api = api(|path| match path.split('?').next() {
+        Some("/workspaces") => {
+            answer("200 OK", "{\"data\":[{\"name\":\"default\"},{\"name\":\"a b\"}],\"next\":null}")
+        }
+        Some("/a%20b/plugins") => {
+            answer("200 OK", "{\"data\":[{\"id\":\"7\",\"name\":\"hello\"}],\"next\":null}")
+        }
+        _ => answer("200 OK", "{\"data\":[],\"next\":null}"),
+    })
+    .await;
+    assert_eq!(api.entities(&plugin()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_that_make_no_sense_are_refused() {
+    for page in [
+        "{\"data\":[{\"id\":\"1\",\"name\":\"x\"}],\"next\":\"/plugins?offset=a\",\"offset\":\"a\"}",
+        "{\"data\":[],\"next\":\"/plugins?offset=a\",\"offset\":\"a\"}",
+        "{\"data\":[{\"id\":\"1\",\"name\":\"x\"},{\"id\":\"1\",\"name\":\"x\"}],\"next\":null}",
+        "{\"data\":[{\"name\":\"hello\"}],\"next\":null}",
+        "{\"next\":null}",
+        "{\"data\":[],\"next\":\"/plugins?offset=a\"}",
+    ] {
+        let api = api(move |path| {
+            if path.starts_with("/workspaces") {
+                answer("404 Not Found", "{}")
+            } else {
+                answer("200 OK", page)
+            }
+        })
+        .await;
+        assert_eq!(api.entities(&plugin()).await.unwrap_err().code, "ADMIN_API_BAD_ANSWER", "{page}");
+    }
+}

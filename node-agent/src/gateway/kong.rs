@@ -1,0 +1,220 @@
+//! [`Gateway`] on a Kong that is driven by its own command line and asked by its own APIs.
+
+mod enact;
+mod observe;
+mod prove;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::{Entity, Failure};
+use tokio::sync::Mutex;
+
+use super::admin_api::AdminApi;
+use super::cli::Cli;
+use super::conf_file::{self, ConfFile};
+use super::effective::{self, Environment, Inferred};
+use super::kong_conf::{Change, OurPath};
+use super::kong_env::KongEnv;
+use super::listen::Listener;
+use super::preflight::Trial;
+use super::process::{self, ProcessId, Tree};
+use super::record::Record;
+use super::{EnactError, Gateway, KongObserved, Progress, Wanted, scratch};
+use crate::config::Preflight;
+
+/// Where a node's Kong is. All paths are absolute.
+#[derive(Clone, Debug)]
+pub struct KongConfig {
+    pub bin: PathBuf,
+    pub conf: PathBuf,
+    pub prefix: PathBuf,
+    pub state_dir: PathBuf,
+    /// Holds `gen/<generation>`.
+    pub lua_dir: PathBuf,
+    pub preflight: Preflight,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One of Kong's commands; a start with a port clash alone takes several seconds.
+    pub command: Duration,
+    /// From the HUP to a whole new generation of workers, proven.
+    pub proof: Duration,
+    /// One HTTP answer.
+    pub http: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command: Duration::from_secs(60),
+            proof: Duration::from_secs(30),
+            http: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Kong {
+    config: KongConfig,
+    limits: Limits,
+    ours: OurPath,
+    inferred: Inferred,
+    record: Record,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Kong {
+    pub fn new(config: KongConfig) -> Self {
+        Self::with_limits(config, Limits::default())
+    }
+
+    pub fn with_limits(config: KongConfig, limits: Limits) -> Self {
+        scratch::sweep(&config.prefix);
+        conf_file::sweep(&config.conf);
+        let (ours, record) = (OurPath::new(&config.lua_dir), Record::open(&config.state_dir));
+        Self { config, limits, ours, inferred: Inferred::default(), record, changing: Mutex::default() }
+    }
+
+    fn prefix(&self) -> &Path {
+        &self.config.prefix
+    }
+
+    fn conf(&self) -> Result<ConfFile, Failure> {
+        Ok(ConfFile::read(&self.config.conf)?)
+    }
+
+    /// What the next HUP loads; what it was before, when a `prepare` was killed half-way.
+    fn armed(&self) -> Result<KongEnv, Failure> {
+        KongEnv::read(self.prefix()).or_else(|failure| match failure.code.as_str() {
+            "NOT_PREPARED" if Tree::of(self.prefix()).is_some() => {
+                KongEnv::from_file(self.record.kept_armed()).map_err(|_| failure)
+            }
+            _ => Err(failure),
+        })
+    }
+
+    /// The command line as it has to be run for this prefix.
+    fn cli(&self, armed: Option<&KongEnv>, tree: Option<&Tree>) -> Result<Cli, Failure> {
+        let me = rustix::process::geteuid().as_raw();
+        let user = match armed {
+            Some(armed) if armed.owner.0 != me && me == 0 => Some(armed.owner),
+            Some(armed) if armed.owner.0 != me => {
+                let message = format!(
+                    "{} belongs to user {}, and the agent runs as {me}; run the agent as that user or as root",
+                    KongEnv::path(self.prefix()).display(),
+                    armed.owner.0
+                );
+                return Err(Failure::new("WRONG_USER", message));
+            }
+            _ => None,
+        };
+        let open_files = tree.and_then(|tree| process::open_files_limit(tree.master.pid));
+        Ok(Cli { bin: self.config.bin.clone(), user, open_files })
+    }
+
+    fn admin(&self, armed: &KongEnv) -> Option<AdminApi> {
+        AdminApi::new(Listener::parse(armed.get("admin_listen")).address()?, self.limits.http).ok()
+    }
+
+    fn status_api(&self, armed: &KongEnv) -> Option<AdminApi> {
+        AdminApi::new(Listener::parse(armed.get("status_listen")).address()?, self.limits.http).ok()
+    }
+
+    /// The Admin API, for callers that cannot do without.
+    fn entities_api(&self) -> Result<AdminApi, Failure> {
+        let armed = self.armed()?;
+        self.admin(&armed).ok_or_else(|| {
+            let message = "this node has no Admin API in plain HTTP (admin_listen)";
+            Failure::new("NO_ADMIN_API", message)
+        })
+    }
+
+    /// Environment in which rendering `text` changes nothing but what is ours.
+    async fn environment(
+        &self,
+        cli: &Cli,
+        text: &[u8],
+        armed: &KongEnv,
+        master: Option<ProcessId>,
+    ) -> Result<Environment, Failure> {
+        self.inferred.settle(cli, text, armed, self.prefix(), master, self.limits.command).await
+    }
+}
+
+/// The edit that makes a list as `wanted` says.
+fn change_for(wanted: &Wanted) -> Change {
+    let names = |set: &BTreeSet<PluginName>| set.iter().map(ToString::to_string).collect();
+    Change {
+        add: wanted.listed.keys().map(ToString::to_string).collect(),
+        remove: names(&wanted.unlisted),
+        generation: wanted.generation.clone(),
+    }
+}
+
+#[async_trait]
+impl Gateway for Kong {
+    async fn observe(&self) -> KongObserved {
+        self.observed().await
+    }
+
+    async fn proven(&self, wanted: &Wanted) -> Result<(), Failure> {
+        self.proven_now(wanted).await
+    }
+
+    async fn preflight(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let conf = self.conf()?;
+        let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
+        let tree = Tree::of(self.prefix());
+        let armed = self.armed().ok();
+        let cli = self.cli(armed.as_ref(), tree.as_ref())?;
+        let environment = match &armed {
+            Some(armed) => {
+                effective::check_directives(&conf, armed, &self.ours, &self.explained(wanted))?;
+                self.environment(&cli, &edited, armed, tree.map(|t| t.master)).await?
+            }
+            // Nothing was ever started here; there is nothing that could come out differently.
+            None => Environment::new(),
+        };
+        let (how, limit) = (self.config.preflight, self.limits.command);
+        let trial = Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit };
+        let Err(refused) = trial.load(&edited).await else { return Ok(()) };
+        // Was it broken before?
+        if edited != conf.text
+            && let Err(present) = trial.load(&conf.text).await
+        {
+            let message = format!("the node's present plugins do not load either: {}", present.message);
+            return Err(Failure::new("NODE_ALREADY_BROKEN", message));
+        }
+        Err(refused)
+    }
+
+    async fn enact(
+        &self,
+        wanted: &Wanted,
+        before: &Wanted,
+        progress: Progress<'_>,
+    ) -> Result<(), EnactError> {
+        let _one = self.changing.lock().await;
+        self.enact_now(wanted, before, progress).await
+    }
+
+    async fn put_back(&self, before: &Wanted, progress: Progress<'_>) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        self.put_back_now(before, progress).await
+    }
+
+    async fn scan(&self, plugin: &PluginName) -> Result<Vec<Entity>, Failure> {
+        self.entities_api()?.entities(plugin).await
+    }
+
+    async fn delete_entity(&self, id: &str) -> Result<(), Failure> {
+        self.entities_api()?.delete(id).await
+    }
+}

@@ -1,0 +1,93 @@
+//! What there is to see without touching anything.
+
+use kctl_shared::spec::{Failure, KongFacts, KongState};
+
+use super::Kong;
+use crate::gateway::KongObserved;
+use crate::gateway::admin_api::Readiness;
+use crate::gateway::kong_env::KongEnv;
+use crate::gateway::listen::Listener;
+use crate::gateway::process::Tree;
+
+impl Kong {
+    pub(super) async fn observed(&self) -> KongObserved {
+        let mut seen = KongObserved::default();
+        match self.conf().and_then(|file| Ok((file.conf.plugins()?, file.conf.generation(&self.ours)))) {
+            Ok((plugins, generation)) => {
+                seen.conf_plugins = Some(plugins);
+                seen.conf_generation = generation;
+            }
+            Err(failure) => seen.trouble = Some(failure),
+        }
+        let tree = Tree::of(self.prefix());
+        seen.facts.state = match &tree {
+            None => KongState::Down,
+            Some(tree) if tree.stopped => KongState::Stopped,
+            Some(_) => KongState::Running,
+        };
+        if let Some(tree) = &tree {
+            seen.facts.master_pid = tree.master.pid.unsigned_abs();
+            seen.facts.old_workers = u32::try_from(tree.draining().count()).unwrap_or(u32::MAX);
+            seen.old_generations = self.record.old_generations(tree, self.ours.generations());
+        }
+        match self.armed() {
+            Ok(armed) => self.observe_armed(&armed, &mut seen).await,
+            Err(failure) => drop(seen.trouble.get_or_insert(failure)),
+        }
+        seen
+    }
+
+    async fn observe_armed(&self, armed: &KongEnv, seen: &mut KongObserved) {
+        seen.armed_plugins = armed.plugins().ok();
+        seen.armed_generation = armed.generation(&self.ours);
+        let listener = Listener::parse(armed.get("admin_listen"));
+        let facts = &mut seen.facts;
+        *facts = KongFacts {
+            has_admin_api: listener != Listener::Off,
+            database: armed.database().to_owned(),
+            datastore: armed.datastore(),
+            propagation_ms: armed.propagation_ms(),
+            role: armed.role().to_owned(),
+            ..std::mem::take(facts)
+        };
+        // One that is down or held answers nothing, and waiting for it would hold everything else.
+        if facts.state != KongState::Running {
+            return;
+        }
+        match self.admin(armed) {
+            Some(api) => match api.root().await {
+                Ok(root) => {
+                    facts.version = root.version;
+                    seen.loaded = Some(root.available);
+                    seen.enabled_in_cluster = Some(root.enabled);
+                }
+                Err(failure) => drop(seen.trouble.get_or_insert(failure)),
+            },
+            None if listener == Listener::Unusable => {
+                let message =
+                    "no listener of admin_listen speaks plain HTTP over the network; add one on loopback";
+                seen.trouble.get_or_insert_with(|| Failure::new("ADMIN_API_UNREACHABLE", message));
+            }
+            None => {}
+        }
+        seen.facts.ready = match self.readiness(armed).await {
+            Some(Readiness::Ready) => true,
+            Some(Readiness::NotReady(_)) => false,
+            // Nobody to ask but the Admin API.
+            Some(Readiness::Unknown) | None => seen.loaded.is_some(),
+        };
+        let overridden = self.inferred.overridden();
+        if !overridden.is_empty() {
+            let keys = overridden.into_iter().collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "kong.conf says otherwise than what runs (environment, or an edit that was never loaded): {keys}"
+            );
+            seen.trouble.get_or_insert_with(|| Failure::new("CONF_NOT_IN_EFFECT", message));
+        }
+    }
+
+    /// `None` without a status listener, or when it does not answer.
+    pub(super) async fn readiness(&self, armed: &KongEnv) -> Option<Readiness> {
+        self.status_api(armed)?.readiness().await.ok()
+    }
+}

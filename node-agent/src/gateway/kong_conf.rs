@@ -1,0 +1,218 @@
+//! Lossless editor for kong.conf (Kong 3.x): reads the file as Kong does, and changes exactly two values in it.
+//!
+//! Pure: bytes in, bytes out. Every edit is checked by reading the result again; an edit that would change anything but
+//! the two values is refused.
+
+mod directive;
+mod grammar;
+mod lua_path;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use kctl_shared::spec::Failure;
+
+pub use lua_path::OurPath;
+
+/// Largest kong.conf that is read, in bytes. Kong's own, with all its comments, has less than a tenth.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// Kong's `lua_package_path` when the file has none.
+pub const DEFAULT_LUA_PATH: &str = "./?.lua;./?/init.lua;";
+
+/// At the end of a line that was not in the file before; without it, a line of ours could not be told from one that says
+/// Kong's default on purpose, and taking the last name away could not restore the file as it was.
+const MARK: &str = "# added by kctl";
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ConfError {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl ConfError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl From<ConfError> for Failure {
+    fn from(error: ConfError) -> Self {
+        Self::new(error.code, error.message)
+    }
+}
+
+/// What should be different. Names in neither set stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub add: BTreeSet<String>,
+    pub remove: BTreeSet<String>,
+    /// Our generation directory, first in `lua_package_path`; `None`: no entry of ours.
+    pub generation: Option<PathBuf>,
+}
+
+/// A kong.conf, or any file of that grammar, as Kong reads it.
+#[derive(Clone, Debug)]
+pub struct KongConf {
+    text: Vec<u8>,
+    parsed: grammar::Parsed,
+}
+
+impl KongConf {
+    /// # Errors
+    /// `CONF_TOO_LARGE`; `CONF_UNPARSABLE` where Kong itself gives up.
+    pub fn parse(text: &[u8]) -> Result<Self, ConfError> {
+        if text.len() > MAX_BYTES {
+            return Err(too_large());
+        }
+        Ok(Self { text: text.to_vec(), parsed: grammar::parse(text)? })
+    }
+
+    /// The value that counts: of the last line with this key at the top level.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.entry(key).map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
+    }
+
+    /// All keys at the top level.
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        let entries = self.parsed.entries.iter();
+        entries.map(|e| (e.key.clone(), String::from_utf8_lossy(&e.value).into_owned())).collect()
+    }
+
+    /// Names in the `plugins` directive as Kong reads them, in order, `bundled` among them; empty when the list is empty
+    /// or switched `off`.
+    ///
+    /// # Errors
+    /// `UNMANAGED_VALUE` when the text does not say what the list is (a vault reference, a number).
+    pub fn plugins(&self) -> Result<Vec<String>, ConfError> {
+        directive::names(self)
+    }
+
+    /// Our generation directory at the head of `lua_package_path`, if any of ours is in it.
+    pub fn generation(&self, ours: &OurPath) -> Option<PathBuf> {
+        ours.generation_in(&self.get("lua_package_path").unwrap_or_default())
+    }
+
+    /// `lua_package_path` without our entries; Kong's default when the file has none.
+    pub fn users_lua_path(&self, ours: &OurPath) -> String {
+        ours.without(&self.get("lua_package_path").unwrap_or_else(|| DEFAULT_LUA_PATH.into()))
+    }
+
+    /// The file with `change` made, byte for byte the same outside the two values.
+    ///
+    /// # Errors
+    /// `UNMANAGED_VALUE`, `PLUGINS_OFF`, `PLUGINS_EMPTY`, `PLUGINS_QUOTED`, `PLUGINS_WOULD_BE_EMPTY`, `LUA_DIR_UNUSABLE`,
+    /// `CONF_EDIT_UNSAFE`: in each case the file is better edited by its owner.
+    pub fn edit(&self, change: &Change, ours: &OurPath) -> Result<Vec<u8>, ConfError> {
+        let expected = directive::expected(self, change)?;
+        let listed = Self::parse(&directive::edit(self, change)?)?;
+        let edited = Self::parse(&lua_path::edit(&listed, change.generation.as_deref(), ours)?)?;
+
+        let others = |conf: &Self| {
+            let mut map = conf.to_map();
+            map.retain(|key, _| !matches!(key.as_str(), "plugins" | "lua_package_path"));
+            (map, conf.parsed.sections.clone())
+        };
+        let got: BTreeSet<String> = directive::names(&edited).unwrap_or_default().into_iter().collect();
+        let path_kept = edited.users_lua_path(ours) == self.users_lua_path(ours);
+        if others(self) != others(&edited)
+            || got != expected
+            || !path_kept
+            || edited.generation(ours) != change.generation
+        {
+            return Err(ConfError::new(
+                "CONF_EDIT_UNSAFE",
+                "the `plugins` or `lua_package_path` line is written in a way that cannot be changed safely; write it on one line",
+            ));
+        }
+        Ok(edited.text)
+    }
+
+    fn entry(&self, key: &str) -> Option<&grammar::Entry> {
+        self.parsed.entries.iter().rev().find(|entry| entry.key == key)
+    }
+
+    /// Whether the value of `key` is known from the text alone.
+    fn is_managed(&self, key: &str) -> bool {
+        let section = self.parsed.sections.iter().any(|name| name == key);
+        let entry = self.entry(key);
+        !section && entry.is_none_or(|e| !e.transformed && !has_reference(&e.value))
+    }
+
+    /// The text with the given places replaced, in ascending order.
+    fn spliced(&self, mut splices: Vec<(std::ops::Range<usize>, Vec<u8>)>) -> Vec<u8> {
+        splices.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut text = Vec::with_capacity(self.text.len() + 256);
+        let mut at = 0;
+        for (range, insert) in splices {
+            text.extend_from_slice(&self.text[at..range.start]);
+            text.extend_from_slice(&insert);
+            at = range.end;
+        }
+        text.extend_from_slice(&self.text[at..]);
+        text
+    }
+
+    /// The text with a line of ours added at the top level.
+    fn with_line(&self, key: &str, value: &[u8]) -> Vec<u8> {
+        let crlf =
+            self.text.iter().position(|b| *b == b'\n').is_some_and(|i| i > 0 && self.text[i - 1] == b'\r');
+        let mut line = format!("{key} = ").into_bytes();
+        line.extend_from_slice(value);
+        line.extend_from_slice(format!(" {MARK}").as_bytes());
+        let end = self.text.len();
+        match self.parsed.insert_before {
+            None if end > 0 && !self.text.ends_with(b"\n") => {
+                line.insert(0, b'\n');
+                self.spliced(vec![(end..end, line)])
+            }
+            at => {
+                line.extend_from_slice(if crlf { b"\r\n" } else { b"\n" });
+                let at = at.unwrap_or(end);
+                self.spliced(vec![(at..at, line)])
+            }
+        }
+    }
+
+    /// The text without the line of `entry`, which [`Self::with_line`] once added.
+    fn without_line(&self, entry: &grammar::Entry) -> Vec<u8> {
+        let mut span = entry.line.span.clone();
+        if !self.text[span.clone()].ends_with(b"\n") && span.start > 0 {
+            span.start -= 1;
+        }
+        self.spliced(vec![(span, Vec::new())])
+    }
+
+    fn is_marked(&self, entry: &grammar::Entry) -> bool {
+        let joined = entry.line.joined(&self.text);
+        let comment = &joined[entry.raw.end..];
+        &comment[grammar::trim(comment)] == MARK.as_bytes()
+    }
+}
+
+fn has_reference(value: &[u8]) -> bool {
+    value.windows(9).any(|w| w == b"{vault://")
+}
+
+fn unmanaged(key: &str) -> ConfError {
+    let message = format!(
+        "the value of `{key}` is not plain text (a vault reference, a number or a section of that name); it must be changed where it is kept"
+    );
+    ConfError::new("UNMANAGED_VALUE", message)
+}
+
+pub(crate) fn too_large() -> ConfError {
+    ConfError::new(
+        "CONF_TOO_LARGE",
+        format!("the file is larger than {MAX_BYTES} bytes, which no kong.conf is; look at what it is"),
+    )
+}
+
+/// Whether `path` can stand in `lua_package_path` and in nginx's configuration.
+pub fn is_usable_lua_dir(path: &Path) -> bool {
+    path.is_absolute()
+        && path.to_str().is_some_and(|s| {
+            !s.chars().any(|c| c.is_control() || c.is_whitespace() || ";?'\"\\$,{}".contains(c))
+        })
+}

@@ -1,0 +1,196 @@
+//! `.kong_env`: what Kong last rendered for a prefix from file, environment and command line.
+//!
+//! It is in kong.conf's grammar, in random order, and describes what the *next* HUP loads; Kong deletes and re-creates it
+//! with every `prepare` and `reload`. Empty values are left out of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use kctl_shared::spec::Failure;
+use sha2::{Digest as _, Sha256};
+
+use super::kong_conf::{DEFAULT_LUA_PATH, KongConf, OurPath};
+
+/// The two values that are ours to change; everything else must stay as it is.
+const OURS: [&str; 2] = ["plugins", "lua_package_path"];
+
+#[derive(Clone, Debug)]
+pub struct KongEnv {
+    values: BTreeMap<String, String>,
+    conf: KongConf,
+    pub modified: SystemTime,
+    /// Who rendered it: Kong's commands have to be run as this user, or the master cannot read the next one.
+    pub owner: (u32, u32),
+}
+
+impl KongEnv {
+    pub fn path(prefix: &Path) -> PathBuf {
+        prefix.join(".kong_env")
+    }
+
+    /// # Errors
+    /// `NOT_PREPARED` when no Kong was ever started with this prefix, or a `prepare` was killed in the middle;
+    /// `PREFIX_UNREADABLE`.
+    pub fn read(prefix: &Path) -> Result<Self, Failure> {
+        Self::from_file(&Self::path(prefix))
+    }
+
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn from_file(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let message = format!(
+                    "{} is not there or empty: no Kong was started with this prefix yet",
+                    path.display()
+                );
+                Failure::new("NOT_PREPARED", message)
+            }
+            _ => Failure::new("PREFIX_UNREADABLE", format!("{} cannot be read ({error})", path.display())),
+        };
+        let metadata = fs::metadata(path).map_err(failed)?;
+        let conf = KongConf::parse(&fs::read(path).map_err(failed)?)?;
+        if conf.get("prefix").is_none() {
+            return Err(failed(io::ErrorKind::NotFound.into()));
+        }
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Self { values: conf.to_map(), conf, modified, owner: (metadata.uid(), metadata.gid()) })
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    pub fn seconds(&self, key: &str, default: f64) -> f64 {
+        self.get(key).and_then(|v| v.parse().ok()).unwrap_or(default)
+    }
+
+    /// Names in `plugins`, as the next HUP reads them.
+    pub fn plugins(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.conf.plugins()?)
+    }
+
+    pub fn generation(&self, ours: &OurPath) -> Option<PathBuf> {
+        self.conf.generation(ours)
+    }
+
+    pub fn users_lua_path(&self, ours: &OurPath) -> String {
+        self.conf.users_lua_path(ours)
+    }
+
+    pub fn lua_path(&self) -> &str {
+        self.get("lua_package_path").unwrap_or(DEFAULT_LUA_PATH)
+    }
+
+    pub fn role(&self) -> &str {
+        self.get("role").unwrap_or("traditional")
+    }
+
+    pub fn database(&self) -> &str {
+        self.get("database").unwrap_or("postgres")
+    }
+
+    /// Equal for nodes that share a database; empty without one.
+    pub fn datastore(&self) -> String {
+        if self.database() == "off" {
+            return String::new();
+        }
+        let part = |key: &str, default: &str| self.get(key).unwrap_or(default).to_owned();
+        let parts = [
+            part("pg_host", "127.0.0.1"),
+            part("pg_port", "5432"),
+            part("pg_database", "kong"),
+            part("pg_schema", ""),
+        ];
+        hex::encode(Sha256::digest(parts.join("\n")))
+    }
+
+    /// Milliseconds until every worker of the group has forgotten a deleted entity: nodes poll for events, wait a
+    /// configured while, and then their workers rebuild on a timer.
+    pub fn propagation_ms(&self) -> u64 {
+        if self.database() == "off" {
+            return 0;
+        }
+        let seconds = self.seconds("db_update_frequency", 5.0)
+            + self.seconds("db_update_propagation", 0.0)
+            + self.seconds("worker_state_update_frequency", 5.0);
+        // The rebuild itself.
+        ((seconds + 1.0) * 1000.0).max(0.0) as u64
+    }
+
+    /// Number of workers, when it is written as a number.
+    pub fn worker_processes(&self) -> Option<usize> {
+        self.get("nginx_main_worker_processes").or_else(|| self.get("nginx_worker_processes"))?.parse().ok()
+    }
+
+    /// Log files of the main and the Admin API server that can be read back.
+    pub fn error_logs(&self, prefix: &Path) -> Vec<PathBuf> {
+        let configured =
+            ["proxy_error_log", "admin_error_log"].map(|key| self.get(key).unwrap_or("logs/error.log"));
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for value in configured {
+            // `path level`; `syslog:…` and `stderr` are not files.
+            let name = value.split_whitespace().next().unwrap_or_default();
+            let path = prefix.join(name);
+            if !name.is_empty() && !name.starts_with("syslog:") && name != "stderr" && !paths.contains(&path)
+            {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    /// Keys whose value differs in `other`, which was rendered into `others_prefix`; what is ours to change left out.
+    pub fn differences(&self, prefix: &Path, other: &Self, others_prefix: &Path) -> BTreeSet<String> {
+        let (here, there) = (prefix.to_string_lossy(), others_prefix.to_string_lossy());
+        let keys: BTreeSet<&String> = self.values.keys().chain(other.values.keys()).collect();
+        let differs = |key: &&&String| {
+            let theirs = other.get(key).map(|value| value.replace(&*there, &here));
+            !OURS.contains(&key.as_str()) && self.get(key) != theirs.as_deref()
+        };
+        keys.iter().filter(differs).map(|key| (**key).clone()).collect()
+    }
+
+    /// Equal for equal settings beside our two, whatever their order in the file.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        fingerprint(&self.values)
+    }
+
+    /// A key whose value is kept in an environment variable; its text is not in the file.
+    pub fn secret_from_environment(&self) -> Option<&str> {
+        self.values.iter().find(|(_, value)| value.contains("{vault://env/")).map(|(key, _)| key.as_str())
+    }
+
+    /// `KONG_<KEY>` assignments that make Kong's command line arrive at this file's values for `keys`. A value that is
+    /// absent here was set to nothing.
+    pub fn as_environment(&self, keys: &BTreeSet<String>) -> BTreeMap<String, String> {
+        keys.iter()
+            .map(|k| (format!("KONG_{}", k.to_uppercase()), self.get(k).unwrap_or_default().to_owned()))
+            .collect()
+    }
+}
+
+/// Over all settings but our two.
+pub fn fingerprint(values: &BTreeMap<String, String>) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for text in
+        values.iter().filter(|(key, _)| !OURS.contains(&key.as_str())).flat_map(|(key, value)| [key, value])
+    {
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    hasher.finalize().into()
+}
+
+/// `lua_package_path` as nginx got it: `<conf value>;<LUA_PATH of the command>;;`.
+pub fn rendered_lua_path(prefix: &Path) -> Option<String> {
+    let text = fs::read_to_string(prefix.join("nginx-kong.conf")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("lua_package_path")?.trim().strip_suffix(';'))?;
+    Some(line.trim().trim_matches('\'').to_owned())
+}

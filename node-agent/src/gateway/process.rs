@@ -1,0 +1,168 @@
+//! Kong's processes: the nginx master of a prefix and its workers, told apart by title, parent and start time.
+//!
+//! A pid file alone proves nothing: it outlives a killed master, and the number may belong to another process by then.
+//! `nginx: worker process` is the title of a worker that has finished `init_worker`; before that it has its master's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use procfs::process::Process;
+use serde::{Deserialize, Serialize};
+
+const MASTER: &str = "nginx: master process";
+const WORKER: &str = "nginx: worker process";
+const DRAINING: &str = "nginx: worker process is shutting down";
+
+/// A process for good: numbers are used again, a number with its start time is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: i32,
+    /// Clock ticks since boot.
+    pub started: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker {
+    pub id: ProcessId,
+    /// Takes no new connections, serves the old ones with the code it has.
+    pub draining: bool,
+}
+
+/// A living master and its children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub master: ProcessId,
+    /// Held by a signal or a tracer.
+    pub stopped: bool,
+    pub workers: Vec<Worker>,
+    /// Forked, not yet past `init_worker`.
+    pub starting: usize,
+}
+
+impl Tree {
+    /// The processes of the Kong that runs in `prefix`; `None`: no master lives.
+    pub fn of(prefix: &Path) -> Option<Self> {
+        let master = by_pid_file(prefix).or_else(|| by_title(prefix))?;
+        let stat = master.stat().ok()?;
+        let mut tree = Self {
+            master: ProcessId { pid: stat.pid, started: stat.starttime },
+            stopped: matches!(stat.state, 'T' | 't'),
+            workers: Vec::new(),
+            starting: 0,
+        };
+        for child in children(&master) {
+            let Ok(stat) = child.stat() else { continue };
+            let title = title(&child);
+            if title.starts_with(WORKER) {
+                let id = ProcessId { pid: stat.pid, started: stat.starttime };
+                tree.workers.push(Worker { id, draining: title.starts_with(DRAINING) });
+            } else if title.starts_with(MASTER) {
+                tree.starting += 1;
+            }
+        }
+        tree.workers.sort_by_key(|w| w.id);
+        Some(tree)
+    }
+
+    pub fn serving(&self) -> impl Iterator<Item = ProcessId> {
+        self.workers.iter().filter(|w| !w.draining).map(|w| w.id)
+    }
+
+    pub fn draining(&self) -> impl Iterator<Item = ProcessId> {
+        self.workers.iter().filter(|w| w.draining).map(|w| w.id)
+    }
+}
+
+fn title(process: &Process) -> String {
+    process.cmdline().unwrap_or_default().join(" ")
+}
+
+fn by_pid_file(prefix: &Path) -> Option<Process> {
+    let pid = fs::read_to_string(prefix.join("pids/nginx.pid")).ok()?.trim().parse().ok()?;
+    let process = Process::new(pid).ok()?;
+    is_master_of(&process, prefix).then_some(process)
+}
+
+/// For a master whose pid file was lost: saying that it is down would let its files be taken away.
+fn by_title(prefix: &Path) -> Option<Process> {
+    procfs::process::all_processes()
+        .ok()?
+        .filter_map(Result::ok)
+        .find(|process| is_master_of(process, prefix))
+}
+
+/// `nginx: master process <binary> -p <prefix> -c nginx.conf`; a freshly forked worker has the same title and a master
+/// for its parent.
+fn is_master_of(process: &Process, prefix: &Path) -> bool {
+    let title = title(process);
+    let mut words = title.split_whitespace();
+    if !title.starts_with(MASTER) || !words.any(|word| word == "-p") {
+        return false;
+    }
+    let theirs = PathBuf::from(words.next().unwrap_or_default());
+    if theirs != prefix && fs::canonicalize(&theirs).ok() != fs::canonicalize(prefix).ok() {
+        return false;
+    }
+    let Ok(stat) = process.stat() else { return false };
+    stat.state != 'Z' && !Process::new(stat.ppid).is_ok_and(|parent| self::title(&parent) == title)
+}
+
+fn children(master: &Process) -> Vec<Process> {
+    let listed = master.task_main_thread().and_then(|task| task.children());
+    if let Ok(pids) = listed {
+        return pids.into_iter().filter_map(|pid| Process::new(i32::try_from(pid).ok()?).ok()).collect();
+    }
+    // Kernels built without that file.
+    let all = procfs::process::all_processes().into_iter().flatten().filter_map(Result::ok);
+    all.filter(|p| p.stat().is_ok_and(|stat| stat.ppid == master.pid())).collect()
+}
+
+/// All processes below `pid`, deepest last.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut open = vec![pid];
+    while let Some(next) = open.pop() {
+        let Ok(process) = Process::new(next) else { continue };
+        let pids: Vec<i32> = children(&process).iter().map(Process::pid).collect();
+        found.extend(&pids);
+        open.extend(pids);
+    }
+    found
+}
+
+/// Effective user, group and supplementary groups of a process.
+pub fn credentials(pid: i32) -> Option<(u32, Vec<u32>)> {
+    let status = Process::new(pid).ok()?.status().ok()?;
+    let mut groups = status.groups;
+    groups.push(status.egid);
+    Some((status.euid, groups))
+}
+
+/// Soft limit on open files of a process.
+pub fn open_files_limit(pid: i32) -> Option<u64> {
+    match Process::new(pid).ok()?.limits().ok()?.max_open_files.soft_limit {
+        procfs::process::LimitValue::Value(value) => Some(value),
+        procfs::process::LimitValue::Unlimited => None,
+    }
+}
+
+/// Now, in clock ticks since boot, as process start times are.
+pub fn ticks_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or_default();
+    seconds * procfs::ticks_per_second() + nanos * procfs::ticks_per_second() / 1_000_000_000
+}
+
+/// A moment of the wall clock in ticks since boot; the latest possible when the clock was set back over it.
+pub fn ticks_of(moment: SystemTime) -> u64 {
+    let age = SystemTime::now().duration_since(moment).unwrap_or(Duration::ZERO);
+    let ticks = age.as_millis() * u128::from(procfs::ticks_per_second()) / 1000;
+    ticks_now().saturating_sub(u64::try_from(ticks).unwrap_or(u64::MAX))
+}
+
+/// Tells boots apart, for what is remembered in ticks.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

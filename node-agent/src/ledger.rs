@@ -1,0 +1,203 @@
+//! What the agent must not forget: the spec it follows, its fences, what it proved, what it tried.
+//!
+//! One file, replaced atomically: temporary file, fsync, rename, fsync of the directory. A failed sync ends the process,
+//! because nobody knows what is on the disk after it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use kctl_shared::digest::Digest;
+use kctl_shared::fault::Fault;
+use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::spec::NodeSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::Attempts;
+use crate::gateway::Wanted;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    pub node: Option<NodeId>,
+    /// Drawn once; a copy of the directory on another machine has the same one and is found out by that.
+    pub nonce: String,
+    /// Raised at every start.
+    pub boot: u64,
+    pub spec: Option<NodeSpec>,
+    pub proven: Wanted,
+    pub managed: BTreeSet<PluginName>,
+    pub attempts: Attempts,
+    /// Number of the newest generation directory; never used again.
+    pub generation: u64,
+    pub put_back_due: bool,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    record: Record,
+    _lock: File,
+}
+
+fn corrupt(path: &Path, why: impl std::fmt::Display) -> Fault {
+    Fault::new("LEDGER_CORRUPT", format!("{} cannot be trusted: {why}", path.display()))
+        .hint("move the agent's state directory away and register the node under a new id")
+}
+
+/// `body` with its own digest before it.
+fn seal(body: &[u8]) -> Vec<u8> {
+    [format!("{}\n", Digest::of(body)).as_bytes(), body].concat()
+}
+
+impl Ledger {
+    /// # Errors
+    /// `AGENT_RUNNING` when another agent has the directory, `LEDGER_CORRUPT`, `STATE_DIR`.
+    pub fn open(dir: &Path, node: &NodeId) -> Result<Self, Fault> {
+        let failed = |e: io::Error| {
+            Fault::new("STATE_DIR", format!("{}: {e}", dir.display())).hint("check the agent's state_dir")
+        };
+        fs::create_dir_all(dir).map_err(failed)?;
+        restrict(dir).map_err(failed)?;
+        let lock = File::create(dir.join("lock")).map_err(failed)?;
+        if lock.try_lock().is_err() {
+            return Err(Fault::new("AGENT_RUNNING", format!("another agent uses {}", dir.display()))
+                .hint("stop it, or give this one a state_dir of its own"));
+        }
+        let path = dir.join("ledger");
+        let mut record = match fs::read(&path) {
+            Ok(bytes) => parse(&bytes).map_err(|why| corrupt(&path, why))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Record { nonce: uuid::Uuid::new_v4().to_string(), ..Record::default() }
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        if record.node.as_ref().is_some_and(|n| n != node) {
+            return Err(Fault::new("STATE_DIR", format!("{} belongs to another node", dir.display()))
+                .hint("give each node a state_dir of its own"));
+        }
+        record.node = Some(node.clone());
+        record.boot += 1;
+        let mut ledger = Self { path, record, _lock: lock };
+        ledger.write();
+        Ok(ledger)
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Changes the record and returns once it is on the disk.
+    pub fn update(&mut self, change: impl FnOnce(&mut Record)) {
+        change(&mut self.record);
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let body = serde_json::to_vec(&self.record).unwrap_or_default();
+        if let Err(error) = replace(&self.path, &seal(&body)) {
+            tracing::error!(%error, path = %self.path.display(), "LEDGER_WRITE_FAILED: ending rather than guessing what is on the disk");
+            std::process::exit(70);
+        }
+    }
+
+    /// Takes a new spec if the fences allow it; whether anything changed.
+    ///
+    /// # Errors
+    /// `STALE_SPEC` for an older one, `SPEC_CONFLICT` for the same generation with other content.
+    pub fn accept(&mut self, spec: NodeSpec) -> Result<bool, Fault> {
+        if let Some(present) = &self.record.spec {
+            let (new, old) = ((spec.epoch, spec.generation), (present.epoch, present.generation));
+            if new < old {
+                return Err(Fault::new("STALE_SPEC", format!("generation {new:?} is older than {old:?}")));
+            }
+            if new == old && spec.hash() != present.hash() {
+                return Err(Fault::new(
+                    "SPEC_CONFLICT",
+                    format!("generation {new:?} came with other content before"),
+                ));
+            }
+            if *present == spec {
+                return Ok(false);
+            }
+        }
+        self.update(|r| {
+            r.attempts.retain(|p| spec.plugins.contains_key(p));
+            r.spec = Some(spec);
+        });
+        Ok(true)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Record, String> {
+    let end = bytes.iter().position(|b| *b == b'\n').ok_or("it has no checksum")?;
+    let (sum, body) = (&bytes[..end], &bytes[end + 1..]);
+    if sum != Digest::of(body).to_string().as_bytes() {
+        return Err("it does not fit its checksum".into());
+    }
+    serde_json::from_slice(body).map_err(|e| e.to_string())
+}
+
+fn restrict(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeId {
+        NodeId::parse("n1").unwrap()
+    }
+
+    fn spec(generation: u64) -> NodeSpec {
+        NodeSpec { node: node(), epoch: 1, generation, plugins: Default::default(), task: None }
+    }
+
+    #[test]
+    fn fences_hold_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path(), &node()).unwrap();
+        assert_eq!(Ledger::open(dir.path(), &node()).unwrap_err().code, "AGENT_RUNNING");
+        assert!(ledger.accept(spec(5)).unwrap());
+        let (nonce, boot) = (ledger.record().nonce.clone(), ledger.record().boot);
+        drop(ledger);
+        let mut ledger = Ledger::open(dir.path(), &node()).unwrap();
+        assert_eq!(ledger.record().nonce, nonce);
+        assert_eq!(ledger.record().boot, boot + 1);
+        assert_eq!(ledger.accept(spec(4)).unwrap_err().code, "STALE_SPEC");
+        let other = NodeSpec {
+            task: Some(kctl_shared::spec::EntityTask {
+                grant: Default::default(),
+                operation: "o".into(),
+                plugin: "p".parse().unwrap(),
+                delete: Default::default(),
+            }),
+            ..spec(5)
+        };
+        assert_eq!(ledger.accept(other).unwrap_err().code, "SPEC_CONFLICT");
+        assert!(!ledger.accept(spec(5)).unwrap());
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Ledger::open(dir.path(), &node()).unwrap());
+        let path = dir.path().join("ledger");
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(Ledger::open(dir.path(), &node()).unwrap_err().code, "LEDGER_CORRUPT");
+    }
+}

@@ -1,0 +1,26 @@
+//! The agent beside one Kong node: makes the node equal to its spec and proves it.
+//!
+//! ```text
+//! control plane ◀──stream── session ──specs──▶ agent ──▶ ledger (fences, proof, attempts)
+//!                              ▲                │  └───▶ reconcile (pure) ──▶ one Action ──▶ packages, gateway
+//!                              └──── status ◀───┤
+//!                 lease ──▶ entities ──report──▶┘
+//! ```
+//!
+//! Watches carry state (the newest wins), the channel carries specs. [`reconcile`], [`attempts`] and [`action`] are pure;
+//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`entry`] wires it.
+
+pub mod action;
+pub mod agent;
+pub mod attempts;
+pub mod config;
+pub mod entities;
+pub mod entry;
+pub mod gateway;
+pub mod ledger;
+pub mod packages;
+pub mod reconcile;
+pub mod session;
+pub mod status;
+
+pub use entry::main;

@@ -1,0 +1,183 @@
+//! What the agent does next: a pure function of what the node should be and what it is.
+//!
+//! Level-triggered: no memory of how the node came to be as it is. The shell executes the first action, observes, and
+//! asks again.
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kctl_shared::digest::Digest;
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::{KongState, NodeSpec, PluginSpec, ReleaseRef};
+use kctl_shared::time::Timestamp;
+
+use crate::action::Action;
+use crate::attempts::Attempts;
+use crate::gateway::{KongObserved, Wanted};
+
+/// The node as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    pub kong: KongObserved,
+    /// Files in the store, re-hashed after they were synced.
+    pub stored: BTreeMap<PluginName, BTreeSet<Digest>>,
+    /// What was last proven, and put back when something else could not be.
+    pub proven: Wanted,
+    /// The running Kong is still as `proven` says.
+    pub proof_holds: bool,
+    /// A reload was not proven and its undoing has not succeeded yet.
+    pub put_back_due: bool,
+    /// Plugins this agent has ever listed; anything else in the directive is not ours to change.
+    pub managed: BTreeSet<PluginName>,
+    /// Generation directories on disk that neither the conf, nor the armed configuration, nor a proof names.
+    pub idle_generations: bool,
+}
+
+pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now: Timestamp) -> Vec<Action> {
+    if observed.put_back_due {
+        return vec![Action::PutBack];
+    }
+    let mut actions = Vec::new();
+    for (plugin, wanted) in &spec.plugins {
+        let round = Round { plugin, spec: wanted, observed, attempts, now };
+        actions.extend(round.next());
+    }
+    if actions.is_empty() && observed.idle_generations && observed.kong.facts.old_workers == 0 {
+        actions.push(Action::CollectGenerations);
+    }
+    // Cheap and harmless things first, so that a reload in progress holds up as little as possible.
+    actions.sort_by_key(|a| match a {
+        Action::PutBack => 0,
+        Action::Fetch { .. } => 1,
+        Action::Preflight { .. } => 2,
+        Action::Enact { .. } => 3,
+        Action::Delete { .. } => 4,
+        Action::CollectGenerations => 5,
+    });
+    actions
+}
+
+struct Round<'a> {
+    plugin: &'a PluginName,
+    spec: &'a PluginSpec,
+    observed: &'a Observed,
+    attempts: &'a Attempts,
+    now: Timestamp,
+}
+
+impl Round<'_> {
+    fn next(&self) -> Option<Action> {
+        self.towards().or_else(|| self.delete())
+    }
+
+    /// The next step towards what should be there and listed.
+    fn towards(&self) -> Option<Action> {
+        let (plugin, grant) = (self.plugin, self.spec.grant);
+        if !self.attempts.may_try(plugin, grant, self.now) {
+            return None;
+        }
+        if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r.digest)) {
+            return Some(Action::Fetch { plugin: plugin.clone(), grant, release: release.clone() });
+        }
+        if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r))) {
+            return Some(self.preflight(Some(release)));
+        }
+        // Nothing is asked of a Kong that does not run; why is part of the status.
+        if self.observed.kong.facts.state != KongState::Running || self.is_as_wanted() || self.is_foreign() {
+            return None;
+        }
+        let enabled = self.spec.enabled.as_ref();
+        if !self.passed(enabled) {
+            return Some(self.preflight(enabled));
+        }
+        Some(Action::Enact { plugin: plugin.clone(), grant, wanted: self.wanted(enabled) })
+    }
+
+    fn preflight(&self, release: Option<&ReleaseRef>) -> Action {
+        Action::Preflight {
+            plugin: self.plugin.clone(),
+            grant: self.spec.grant,
+            release: release.cloned(),
+            wanted: self.wanted(release),
+        }
+    }
+
+    fn stored(&self, digest: Digest) -> bool {
+        self.observed.stored.get(self.plugin).is_some_and(|s| s.contains(&digest))
+    }
+
+    fn passed(&self, release: Option<&ReleaseRef>) -> bool {
+        self.attempts.passed(self.plugin).is_some_and(|p| p.as_ref() == release)
+    }
+
+    /// The last proven configuration with only this plugin changed, so that a failure is blamed on the right one.
+    fn wanted(&self, release: Option<&ReleaseRef>) -> Wanted {
+        let mut wanted = self.observed.proven.clone();
+        wanted.unlisted.remove(self.plugin);
+        match release {
+            Some(release) => {
+                wanted.listed.insert(self.plugin.clone(), release.clone());
+            }
+            None => {
+                wanted.listed.remove(self.plugin);
+                wanted.unlisted.insert(self.plugin.clone());
+            }
+        }
+        wanted.generation = None;
+        wanted
+    }
+
+    fn is_as_wanted(&self) -> bool {
+        let listed = self.observed.proven.listed.get(self.plugin);
+        match &self.spec.enabled {
+            Some(release) => self.observed.proof_holds && listed.map(|l| l.digest) == Some(release.digest),
+            None => listed.is_none() && (!self.is_listed() || self.is_foreign()),
+        }
+    }
+
+    /// The directive, on disk or armed, names the plugin.
+    fn is_listed(&self) -> bool {
+        let kong = &self.observed.kong;
+        let names = |list: &Option<Vec<String>>| list.iter().flatten().any(|n| n == self.plugin.as_str());
+        names(&kong.conf_plugins) || names(&kong.armed_plugins)
+    }
+
+    /// In the directive, but not by us.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !self.observed.managed.contains(self.plugin) && self.is_listed()
+    }
+
+    /// Files may go when nothing names or runs them: neither directive, nor proof, nor running workers of any age.
+    fn delete(&self) -> Option<Action> {
+        let keep: BTreeSet<_> = self.spec.staged.iter().map(|r| r.digest).collect();
+        let proven = self.observed.proven.listed.get(self.plugin).map(|r| r.digest);
+        let kong = &self.observed.kong;
+        if kong.facts.old_workers > 0 {
+            return None;
+        }
+        if self.spec.enabled.is_none() {
+            // Nothing may go while the plugin could be loaded from anywhere.
+            let running = kong.loaded.as_ref().is_none_or(|l| l.contains_key(self.plugin.as_str()));
+            let unknown = kong.facts.state == KongState::Running && running;
+            if self.is_listed() || unknown || proven.is_some() {
+                return None;
+            }
+        } else if !self.is_as_wanted() {
+            return None;
+        }
+        let stored = self.observed.stored.get(self.plugin)?;
+        let digest = *stored.iter().find(|d| !keep.contains(d) && Some(**d) != proven)?;
+        Some(Action::Delete { plugin: self.plugin.clone(), digest })
+    }
+}
+
+/// Plugins of the spec that stand in the directive although this agent never put them there.
+pub fn foreign<'a>(spec: &'a NodeSpec, observed: &'a Observed) -> impl Iterator<Item = &'a PluginName> {
+    spec.plugins
+        .iter()
+        .filter(|(plugin, spec)| {
+            let attempts = Attempts::default();
+            Round { plugin, spec, observed, attempts: &attempts, now: Timestamp(0) }.is_foreign()
+        })
+        .map(|(plugin, _)| plugin)
+}

@@ -1,0 +1,261 @@
+//! The stream to the control plane: whoever leads is found, told everything, and its specs are handed on.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kctl_shared::digest::Digest;
+use kctl_shared::endpoint;
+use kctl_shared::fault::Fault;
+use kctl_shared::package::Limits;
+use kctl_shared::proto::agent::agent_service_client::AgentServiceClient;
+use kctl_shared::proto::agent::control_message::Body as Down;
+use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up};
+use kctl_shared::proto::v1::DownloadRequest;
+use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
+use kctl_shared::spec::{NodeSpec, NodeStatus};
+use rand::RngExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::agent::ArtifactSource;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Missing acknowledgements after which another member is tried.
+const MISSED: u32 = 3;
+/// Longest pause before the next try; each is drawn anew so that agents do not come back all at once.
+const MAX_PAUSE_MS: u64 = 2_000;
+/// How long a member may take to say who leads.
+const FIRST_ANSWER: Duration = Duration::from_secs(8);
+/// Changes of status closer together than this are sent as one.
+const MERGE: Duration = Duration::from_millis(50);
+
+/// Who this agent is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub node: String,
+    pub group: String,
+    pub nonce: String,
+    pub boot: u64,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub identity: Identity,
+    /// Configured members, in any order.
+    pub members: Vec<String>,
+    pub insecure: bool,
+    pub specs: mpsc::Sender<NodeSpec>,
+    pub accepted: watch::Receiver<Option<NodeSpec>>,
+    pub status: watch::Receiver<NodeStatus>,
+    pub lease: watch::Sender<Option<Instant>>,
+    /// The member that answered last, for fetching artifacts.
+    pub current: watch::Sender<String>,
+}
+
+fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
+    endpoint::check_dial(url, insecure)?;
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|e| Fault::new("ADDRESS_INVALID", format!("{url}: {e}")))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true))
+}
+
+impl Session {
+    /// Runs until `shutdown`. Without a control plane the node stays exactly as it is.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut hint: Option<String> = None;
+        let mut turn = rand::rng().random_range(0..self.members.len().max(1));
+        let mut failures: u32 = 0;
+        loop {
+            let url = hint.take().unwrap_or_else(|| {
+                turn += 1;
+                self.members[turn % self.members.len()].clone()
+            });
+            let ended = tokio::select! {
+                () = shutdown.cancelled() => return,
+                ended = self.connect(&url) => ended,
+            };
+            match ended {
+                Ended::Redirected(leader) => {
+                    failures = failures.saturating_add(1);
+                    hint = Some(leader).filter(|l| !l.is_empty() && *l != url);
+                }
+                Ended::Served => failures = 0,
+                Ended::Failed(why) => {
+                    tracing::debug!(%url, %why, "no session");
+                    failures = failures.saturating_add(1);
+                }
+            }
+            if hint.is_none() || failures > 4 {
+                let most = (100_u64 << failures.min(6)).min(MAX_PAUSE_MS);
+                let pause = Duration::from_millis(rand::rng().random_range(20..=most));
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+
+    fn hello(&self) -> pb::AgentMessage {
+        let fence = self.accepted.borrow().as_ref().map_or((0, 0), |s| (s.epoch, s.generation));
+        let status = self.status.borrow().clone();
+        pb::AgentMessage {
+            body: Some(Up::Hello(pb::Hello {
+                node: self.identity.node.clone(),
+                group: self.identity.group.clone(),
+                install_nonce: self.identity.nonce.clone(),
+                boot_counter: self.identity.boot,
+                agent_version: env!("CARGO_PKG_VERSION").into(),
+                status: Some((&status).into()),
+                epoch: fence.0,
+                generation: fence.1,
+            })),
+        }
+    }
+
+    async fn connect(&self, url: &str) -> Ended {
+        let channel = match channel(url, self.insecure) {
+            Ok(endpoint) => match endpoint.connect().await {
+                Ok(channel) => channel,
+                Err(e) => return Ended::Failed(e.to_string()),
+            },
+            Err(fault) => return Ended::Failed(fault.to_string()),
+        };
+        let (out, messages) = mpsc::channel(16);
+        let mut status = self.status.clone();
+        status.mark_unchanged();
+        if out.send(self.hello()).await.is_err() {
+            return Ended::Failed("closed".into());
+        }
+        let mut incoming = match AgentServiceClient::new(channel).session(ReceiverStream::new(messages)).await
+        {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Ended::Failed(status.to_string()),
+        };
+        let welcome = match tokio::time::timeout(FIRST_ANSWER, incoming.message()).await {
+            Ok(Ok(Some(pb::ControlMessage { body: Some(body) }))) => match body {
+                Down::Welcome(welcome) => welcome,
+                Down::NotLeader(n) => return Ended::Redirected(n.leader),
+                Down::Refused(r) => {
+                    tracing::error!(code = %r.code, message = %r.message, "the control plane refuses this agent");
+                    return Ended::Failed(r.code);
+                }
+                _ => return Ended::Failed("an answer out of order".into()),
+            },
+            Ok(Ok(_)) => return Ended::Failed("closed".into()),
+            Ok(Err(status)) => return Ended::Failed(status.to_string()),
+            Err(_) => return Ended::Failed("no answer in time".into()),
+        };
+        tracing::info!(%url, member = welcome.member, "connected");
+        self.current.send_replace(url.to_owned());
+        self.serve(&welcome, &out, &mut incoming, status).await
+    }
+
+    async fn serve(
+        &self,
+        welcome: &pb::Welcome,
+        out: &mpsc::Sender<pb::AgentMessage>,
+        incoming: &mut tonic::Streaming<pb::ControlMessage>,
+        mut status: watch::Receiver<NodeStatus>,
+    ) -> Ended {
+        let beat = Duration::from_millis(welcome.heartbeat_ms.max(100).into());
+        let lease = Duration::from_millis(welcome.lease_ms.into());
+        let mut ticker = tokio::time::interval(beat);
+        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut seq, mut acked) = (0_u64, 0_u64);
+        // When the heartbeats that are not acknowledged yet were sent, oldest first.
+        let mut sent: std::collections::VecDeque<(u64, Instant)> = std::collections::VecDeque::new();
+        let send = |body: Up| out.send(pb::AgentMessage { body: Some(body) });
+        loop {
+            // Cancel-safe arms: a tick, a watch, and tonic's message(), which keeps a partly read frame.
+            tokio::select! {
+                _ = ticker.tick() => {
+                    if seq >= acked + u64::from(MISSED) {
+                        return Ended::Failed("heartbeats are not acknowledged".into());
+                    }
+                    seq += 1;
+                    sent.push_back((seq, Instant::now()));
+                    if send(Up::Heartbeat(pb::Heartbeat { seq })).await.is_err() {
+                        return Ended::Served;
+                    }
+                }
+                changed = status.changed() => {
+                    if changed.is_err() {
+                        return Ended::Served;
+                    }
+                    tokio::time::sleep(MERGE).await;
+                    let now = status.borrow_and_update().clone();
+                    if send(Up::Status((&now).into())).await.is_err() {
+                        return Ended::Served;
+                    }
+                }
+                message = incoming.message() => match message {
+                    Ok(Some(pb::ControlMessage { body: Some(body) })) => match body {
+                        Down::Spec(spec) => match NodeSpec::try_from(spec) {
+                            Ok(spec) => if self.specs.send(spec).await.is_err() { return Ended::Served },
+                            Err(fault) => tracing::error!(%fault, "unreadable spec"),
+                        },
+                        Down::Ack(ack) => {
+                            acked = acked.max(ack.seq);
+                            while sent.front().is_some_and(|(s, _)| *s <= acked) {
+                                // Counted from when it was sent: the control plane counts from when it arrived.
+                                let at = sent.pop_front().map(|(_, at)| at + lease);
+                                self.lease.send_replace(at);
+                            }
+                        }
+                        Down::NotLeader(n) => return Ended::Redirected(n.leader),
+                        Down::Refused(r) => return Ended::Failed(r.code),
+                        Down::Welcome(_) => {}
+                    },
+                    Ok(_) | Err(_) => return Ended::Served,
+                },
+            }
+        }
+    }
+}
+
+enum Ended {
+    Redirected(String),
+    Served,
+    Failed(String),
+}
+
+/// Fetches artifacts from the member of the present session.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    pub current: watch::Receiver<String>,
+    pub insecure: bool,
+}
+
+#[async_trait]
+impl ArtifactSource for Downloads {
+    async fn fetch(&self, digest: &Digest) -> Result<Bytes, Fault> {
+        let url = self.current.borrow().clone();
+        let unreachable = |e: tonic::transport::Error| Fault::new("UNREACHABLE", format!("{url}: {e}"));
+        let channel: Channel = channel(&url, self.insecure)?.connect().await.map_err(unreachable)?;
+        let request = DownloadRequest { digest: digest.to_string() };
+        let fault = |status: tonic::Status| Fault::from_status(&status).0;
+        let mut stream =
+            ArtifactServiceClient::new(channel).download(request).await.map_err(fault)?.into_inner();
+        let limit =
+            usize::try_from(Limits::default().max_total_bytes).unwrap_or(usize::MAX).saturating_mul(2);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.message().await.map_err(fault)? {
+            if bytes.len() + chunk.data.len() > limit {
+                return Err(Fault::new("ARCHIVE_TOO_LARGE", "more than an artifact may hold"));
+            }
+            bytes.extend_from_slice(&chunk.data);
+        }
+        Ok(bytes.into())
+    }
+}

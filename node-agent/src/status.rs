@@ -1,0 +1,109 @@
+//! What the agent tells: only what was observed or proven.
+
+use std::collections::BTreeSet;
+
+use kctl_shared::name::PluginName;
+use kctl_shared::spec::{
+    Failure, KongState, NodeSpec, NodeStatus, PluginSpec, PluginStatus, ReleaseRef, Stage, StepWord,
+};
+
+use crate::attempts::Attempts;
+use crate::reconcile::{self, Observed};
+
+/// The report for `spec`; `doing` is what is being done at the moment, and to which plugin.
+pub fn compose(
+    spec: Option<&NodeSpec>,
+    observed: &Observed,
+    attempts: &Attempts,
+    doing: Option<(&PluginName, StepWord)>,
+) -> NodeStatus {
+    let mut status = NodeStatus { kong: observed.kong.facts.clone(), ..NodeStatus::default() };
+    status.conditions.extend(observed.kong.trouble.clone());
+    if observed.put_back_due {
+        status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
+    }
+    let Some(spec) = spec else { return status };
+    status.observed_generation = spec.generation;
+    status.spec_hash = spec.hash();
+    let foreign: BTreeSet<_> = reconcile::foreign(spec, observed).collect();
+    for (plugin, wanted) in &spec.plugins {
+        let mut answer = plugin_status(plugin, wanted, observed, attempts);
+        if let Some((_, word)) = doing.filter(|(p, _)| *p == plugin) {
+            answer.word = word;
+            answer.waiting = None;
+        } else if foreign.contains(plugin) {
+            let message = format!("{plugin} stands in this node's `plugins` and was not put there by kctl");
+            answer.failure = Some(Failure::new("PLUGIN_NOT_OURS", message));
+            answer.word = StepWord::Failed;
+        }
+        status.plugins.insert(plugin.clone(), answer);
+    }
+    status
+}
+
+fn plugin_status(
+    plugin: &PluginName,
+    wanted: &PluginSpec,
+    observed: &Observed,
+    attempts: &Attempts,
+) -> PluginStatus {
+    let kong = &observed.kong;
+    let running = kong.facts.state == KongState::Running;
+    let seen = kong.loaded.as_ref().is_some_and(|l| l.contains_key(plugin.as_str()));
+    // What was proven last counts as loaded until Kong itself says otherwise.
+    let proven = observed.proven.listed.get(plugin).filter(|_| !running || seen || kong.loaded.is_none());
+    let stored = observed.stored.get(plugin);
+    let known = wanted.staged.iter().chain(&wanted.enabled).chain(observed.proven.listed.get(plugin));
+    let mut staged: BTreeSet<ReleaseRef> =
+        known.filter(|r| stored.is_some_and(|s| s.contains(&r.digest))).cloned().collect();
+    for digest in stored.into_iter().flatten() {
+        if staged.iter().all(|r| r.digest != *digest) {
+            staged.insert(ReleaseRef { version: String::new(), digest: *digest });
+        }
+    }
+    let stage = match (proven, staged.is_empty()) {
+        (Some(_), _) => Stage::Enabled,
+        (None, false) => Stage::Installed,
+        // Not ours to have proven, but there.
+        (None, true) if running && seen => Stage::Installed,
+        (None, true) => Stage::Absent,
+    };
+    let failure = attempts.failure(plugin, wanted.grant).cloned();
+    let mut waiting = attempts.waiting(plugin, wanted.grant).cloned();
+    let as_wanted = proven.map(|p| p.digest) == wanted.enabled.as_ref().map(|e| e.digest);
+    if !as_wanted && failure.is_none() {
+        match kong.facts.state {
+            KongState::Down => waiting = Some(Failure::new("KONG_DOWN", "Kong is not running")),
+            KongState::Stopped => {
+                waiting = Some(Failure::new("KONG_STOPPED", "Kong's master process is stopped"))
+            }
+            KongState::Running | KongState::Unknown => {}
+        }
+    }
+    let word = match (&failure, stage) {
+        (Some(_), _) => StepWord::Failed,
+        (None, Stage::Enabled) if as_wanted => StepWord::Healthy,
+        (None, Stage::Absent) if wanted.staged.is_empty() => StepWord::Absent,
+        (None, Stage::Installed) if as_wanted => StepWord::Staged,
+        _ => StepWord::Pending,
+    };
+    let passed = attempts.passed(plugin).and_then(Option::as_ref);
+    PluginStatus {
+        grant: wanted.grant,
+        stage,
+        // A plugin that Kong runs although it was not proven must not count as gone either.
+        loaded: proven
+            .cloned()
+            .or_else(|| (running && seen && wanted.enabled.is_none()).then(|| unknown(wanted)).flatten()),
+        staged,
+        preflighted: wanted.preflight.as_ref().filter(|p| passed == Some(*p)).cloned(),
+        word,
+        failure,
+        waiting,
+        old_workers: kong.facts.old_workers,
+    }
+}
+
+fn unknown(wanted: &PluginSpec) -> Option<ReleaseRef> {
+    wanted.staged.iter().next().cloned()
+}

@@ -1,0 +1,134 @@
+//! The `kong` command line.
+
+mod args;
+mod commands;
+mod config;
+mod lifecycle;
+mod loading;
+mod reload;
+
+use std::process::ExitCode;
+
+use args::Args;
+
+use crate::kong::log;
+
+const USAGE: &str = "\
+Usage: kong COMMAND [OPTIONS]
+
+The available commands are:
+ check
+ config
+ drain
+ health
+ hybrid
+ migrations
+ prepare
+ quit
+ reload
+ restart
+ roar
+ start
+ stop
+ vault
+ version
+
+Options:
+ --v              verbose
+ --vv             debug";
+
+/// What a command printed and how it ended; the text is written in one go at the end, as Kong's is.
+#[derive(Debug, Default)]
+pub struct Output {
+    lines: Vec<String>,
+    /// Printed after everything else.
+    trailer: Option<String>,
+}
+
+impl Output {
+    /// A line for stdout.
+    pub fn say(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// A line that Kong's first process prints, which comes last because its output is flushed last.
+    pub fn say_last(&mut self, line: String) {
+        self.trailer = Some(line);
+    }
+}
+
+/// How a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// `Error: …` and the hint at `--v`.
+    Error(String),
+    /// Already reported, or text that goes to stderr as it is.
+    Plain(String),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Error(message)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        Self::Error(message.to_owned())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs a command line without the program's name.
+pub fn main(words: Vec<String>) -> ExitCode {
+    let mut words = words.into_iter();
+    let verb = words.next().unwrap_or_default();
+    let run: fn(&Args, &mut Output) -> Outcome = match verb.as_str() {
+        "check" => commands::check,
+        "config" => config::run,
+        "drain" => commands::drain,
+        "health" => commands::health,
+        "migrations" => commands::migrations,
+        "prepare" => commands::prepare,
+        "quit" => lifecycle::quit,
+        "reload" => reload::run,
+        "restart" => lifecycle::restart,
+        "start" => lifecycle::start,
+        "stop" => lifecycle::stop,
+        "version" => commands::version,
+        unknown => {
+            if !unknown.is_empty() {
+                eprintln!("No such command: {unknown}\n");
+            }
+            eprintln!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut output = Output::default();
+    let args = match args::parse(words) {
+        Ok(args) => args,
+        Err(message) => {
+            eprintln!("kong: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.verbose {
+        println!("{} [verbose] Kong: {}", log::timestamp(), super::VERSION);
+    }
+    let outcome = run(&args, &mut output);
+    for line in output.lines.iter().chain(&output.trailer) {
+        println!("{line}");
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Error(message)) => {
+            eprintln!("Error: {message}\n\n  Run with --v (verbose) or --vv (debug) for more details");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Plain(message)) => {
+            eprint!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}

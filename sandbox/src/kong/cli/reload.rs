@@ -1,0 +1,38 @@
+//! `kong reload`: re-arms the prefix and signals the master. What the master makes of it is not looked at.
+
+use super::args::Args;
+use super::{Outcome, Output, loading};
+use crate::kong::db::{Store, UNREACHABLE};
+use crate::kong::nginx::signaller;
+use crate::kong::prefix;
+
+/// Runs the command.
+pub fn run(args: &Args, output: &mut Output) -> Outcome {
+    let given = loading::conf(args)?;
+    let prefix = given.prefix();
+    if prefix::running_master(&prefix).is_none() {
+        return Err(format!("nginx not running in prefix: {}", prefix.display()).into());
+    }
+    let mut text = std::fs::read_to_string(prefix::kong_env(&prefix))
+        .map_err(|_| format!("nginx not running in prefix: {}", prefix.display()))?;
+    if args.conf.is_some() {
+        // The file is laid over what is in force, so a key that was deleted from it keeps its old value.
+        text.push('\n');
+        text.push_str(&loading::text(args)?.unwrap_or_default());
+    }
+    let args = Args { prefix: Some(prefix), ..Args::default() };
+    let mut conf = loading::conf_of(&text, &args)?;
+    if given.get("declarative_config").is_none() {
+        conf.remove("declarative_config");
+    }
+    prefix::prepare(&conf)?;
+    let store = Store::new(&conf);
+    if store.is_shared() && !store.reachable() {
+        return Err(UNREACHABLE.into());
+    }
+    if !signaller::reload(&conf) {
+        return Err(format!("nginx not running in prefix: {}", conf.text("prefix")).into());
+    }
+    output.say("Kong reloaded");
+    Ok(())
+}

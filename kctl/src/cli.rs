@@ -1,0 +1,275 @@
+//! The clap tree, nothing else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "kctl",
+    version,
+    about = "Lifecycle control plane for Kong Gateway plugins",
+    propagate_version = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// gRPC URL of a member; repeat it for more.
+    #[arg(long, global = true, env = "KCTL_SERVER", value_delimiter = ',')]
+    pub server: Vec<String>,
+    /// Context of the configuration file to use.
+    #[arg(long, global = true, env = "KCTL_CONTEXT")]
+    pub context: Option<String>,
+    /// Permit addresses off loopback without transport security.
+    #[arg(long, global = true, env = "KCTL_INSECURE")]
+    pub insecure: bool,
+    /// How results are printed on standard output.
+    #[arg(short, long, global = true, value_enum)]
+    pub output: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Jsonl,
+    Name,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressStyle {
+    Auto,
+    Plain,
+    Json,
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install, remove and look at plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Look at operations.
+    #[command(subcommand)]
+    Operation(OperationCommand),
+    /// Look at nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Look at the control plane itself.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Everything at a glance: members, nodes × plugins, running operations.
+    Status {
+        /// Print again after every change.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// A cluster on this machine: members, stand-in Kong nodes and agents as separate processes.
+    Dev(DevArgs),
+    /// Versions of kctl and of the control plane.
+    Version,
+    /// Completion script for a shell.
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Install a plugin, or upgrade it to another version, on every targeted node.
+    Install(InstallArgs),
+    /// Remove a plugin in three steps: configurations, directive, files.
+    Remove(RemoveArgs),
+    /// List installed plugins.
+    List,
+    /// Show one plugin.
+    Get {
+        name: String,
+        #[arg(long, default_value = "")]
+        group: String,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TargetArgs {
+    /// All nodes of the group, those that join later included.
+    #[arg(long)]
+    pub all_nodes: bool,
+    /// One node; repeat it for more.
+    #[arg(long = "node", value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// All nodes of this group.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RolloutArgs {
+    /// Cumulative counts or percents, e.g. 1,25%,100%.
+    #[arg(long, value_delimiter = ',')]
+    pub waves: Vec<String>,
+    /// Nodes that may be reloaded at the same time, count or percent.
+    #[arg(long, value_name = "N|%")]
+    pub max_parallel: Option<String>,
+    /// Nodes that may fail before everything is rolled back.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_failures: u32,
+    /// How long one node may take for one step.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub node_deadline: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FlowArgs {
+    /// Validate and show the plan; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the operation's id and return at once.
+    #[arg(long)]
+    pub detach: bool,
+    /// Stop watching after this long; the operation goes on.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Why; kept with the operation.
+    #[arg(short = 'm', long = "message", value_name = "REASON", default_value = "")]
+    pub reason: String,
+    /// UUID that makes a retry of this very request safe.
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<String>,
+    /// Ask nothing.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// How progress is shown on standard error.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressStyle,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct InstallArgs {
+    /// Directory, x.rock, x.tar.gz or x.zip.
+    #[arg(value_name = "REF")]
+    pub reference: PathBuf,
+    /// Which plugin, where the reference holds several.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Version to record, instead of the one the plugin names.
+    #[arg(long = "as-version", value_name = "VERSION")]
+    pub as_version: Option<String>,
+    /// Permit a lower version than the installed one.
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+    #[command(flatten)]
+    pub flow: FlowArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RemoveArgs {
+    pub name: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+    #[command(flatten)]
+    pub flow: FlowArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperationCommand {
+    /// List operations, newest first.
+    List {
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Only those that have not ended.
+        #[arg(long)]
+        running: bool,
+    },
+    /// Show one operation.
+    Status {
+        id: String,
+        /// Watch it until it has ended.
+        #[arg(short, long)]
+        watch: bool,
+        /// Stop watching after this long.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List nodes.
+    List,
+    /// Show one node.
+    Get { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Members and who leads.
+    Status,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevArgs {
+    #[command(subcommand)]
+    pub command: Option<DevCommand>,
+    /// Control plane members: 1, 3 or 5.
+    #[arg(long, default_value_t = 3)]
+    pub members: usize,
+    /// Kong nodes.
+    #[arg(long, default_value_t = 3)]
+    pub nodes: usize,
+    /// Port of the first member's dashboard; a free one otherwise.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Directory for everything; a temporary one otherwise.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Install, prove, use on a route, remove, end.
+    #[arg(long, conflicts_with = "detach")]
+    pub once: bool,
+    /// Return when all is healthy; `kctl dev down --dir D` stops it.
+    #[arg(long)]
+    pub detach: bool,
+    /// Leave dead what dies.
+    #[arg(long)]
+    pub no_restart: bool,
+    /// Kong executable to use instead of the stand-in.
+    #[arg(long, requires = "pg")]
+    pub kong: Option<PathBuf>,
+    /// Postgres server for a real Kong, on loopback: postgres://user:password@127.0.0.1:5432
+    #[arg(long, requires = "kong")]
+    pub pg: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum DevCommand {
+    /// Stop a cluster that was started with --detach.
+    Down {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    #[command(hide = true)]
+    Supervise {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+/// `30s`, `5m`, `1h30m`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 30s or 1h30m"))?;
+    Duration::try_from(span).map_err(|_| "a duration is not negative".to_owned())
+}

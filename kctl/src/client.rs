@@ -1,0 +1,86 @@
+//! Talking to whoever leads: members are tried in turn, redirections followed, and what is safe to repeat is repeated.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kctl_shared::endpoint;
+use kctl_shared::fault::Fault;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::context::Context;
+
+/// How long a leader is looked for before giving up; an election takes a few seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(200);
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct Client {
+    context: Context,
+}
+
+impl Client {
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn connect(&self, url: &str) -> Result<Channel, Fault> {
+        endpoint::check_dial(url, self.context.insecure)?;
+        let unreachable = |e: tonic::transport::Error| {
+            let cause = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            Fault::new("UNREACHABLE", format!("no member answers at {url}: {cause}"))
+                .hint("check --server and whether it runs")
+        };
+        Endpoint::from_shared(url.to_owned())
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .connect()
+            .await
+            .map_err(unreachable)
+    }
+
+    /// Makes a call on the leader. It must be safe to repeat: a read, or a write with a request id.
+    ///
+    /// # Errors
+    /// The call's own fault, or `UNREACHABLE` / `NO_QUORUM` after some patience.
+    pub async fn call<T, F>(&self, mut make: impl FnMut(Channel) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        let mut hint: Option<String> = None;
+        let mut turn = 0;
+        loop {
+            let endpoints = &self.context.endpoints;
+            let url = hint.take().unwrap_or_else(|| endpoints[turn % endpoints.len()].clone());
+            turn += 1;
+            let fault = match self.connect(&url).await {
+                Ok(channel) => match make(channel).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(status) => {
+                        let (fault, leader) = Fault::from_status(&status);
+                        hint = leader.filter(|l| *l != url);
+                        fault
+                    }
+                },
+                Err(fault) => fault,
+            };
+            let again =
+                matches!(fault.code.as_str(), "NOT_LEADER" | "NO_QUORUM" | "UNREACHABLE" | "SHUTTING_DOWN");
+            // A member that nobody listens at is not worth all the patience when there is no other.
+            let hopeless = fault.code == "UNREACHABLE" && endpoints.len() == 1 && turn > 3;
+            if !again || hopeless || Instant::now() > deadline {
+                return Err(fault);
+            }
+            if hint.is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One file a verb; here is only how they are reached.
+
+mod completion;
+mod dev;
+mod install;
+mod operation;
+mod read;
+mod remove;
+mod status;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, PluginCommand};
+use crate::client::Client;
+use crate::context;
+use crate::fail::{Fail, Outcome};
+use crate::output::Printer;
+
+/// What every verb gets.
+pub struct Verb {
+    pub client: Client,
+    pub printer: Printer,
+}
+
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _closed = e.print();
+            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return Fail::from(e).report(),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => fail.report(),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Outcome {
+    let printer = Printer::new(&cli.global);
+    let verb =
+        || -> Outcome<Verb> { Ok(Verb { client: Client::new(context::resolve(&cli.global)?), printer }) };
+    match cli.command {
+        Command::Completion { shell } => completion::run(shell),
+        Command::Dev(args) => dev::run(args).await,
+        Command::Version => version::run(&cli.global, &printer).await,
+        Command::Status { watch } => status::run(&verb()?, watch).await,
+        Command::Operation(command) => operation::run(&verb()?, command).await,
+        Command::Node(command) => read::nodes(&verb()?, command).await,
+        Command::Cluster(_) => read::cluster(&verb()?).await,
+        Command::Plugin(command) => match command {
+            PluginCommand::Install(args) => install::run(&verb()?, args).await,
+            PluginCommand::Remove(args) => remove::run(&verb()?, args).await,
+            PluginCommand::List => read::plugins(&verb()?).await,
+            PluginCommand::Get { name, group } => read::plugin(&verb()?, name, group).await,
+        },
+    }
+}

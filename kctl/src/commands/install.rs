@@ -1,0 +1,168 @@
+//! `kctl plugin install`: pack, upload, ask, watch.
+
+use std::time::Duration;
+
+use kctl_shared::fault::Fault;
+use kctl_shared::name::PluginName;
+use kctl_shared::package::{LoadOptions, Package, load};
+use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
+use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
+use kctl_shared::proto::v1::upload_message::Part;
+use kctl_shared::proto::v1::{
+    InstallRequest, OperationAccepted, OperationView, RolloutPolicy, Target, UploadHeader, UploadMessage,
+};
+
+use super::Verb;
+use crate::cli::{FlowArgs, InstallArgs, RolloutArgs, TargetArgs};
+use crate::fail::{Fail, Outcome};
+use crate::progress;
+
+const CHUNK: usize = 256 * 1024;
+
+pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
+    let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
+    let name =
+        args.name.as_deref().map(PluginName::parse).transpose().map_err(|e| Fault::new(e.code, e.message))?;
+    let options = LoadOptions { name, version: args.as_version.clone(), ..LoadOptions::default() };
+    let package = load(&args.reference, &options).map_err(Fault::from)?;
+    let (digest, bytes) = (package.digest(), package.to_artifact());
+    let size: u64 = package.files.iter().map(|f| f.entry.size).sum();
+    eprintln!(
+        "✔ packed     {} {}   {} files, {:.1} KiB   {digest}",
+        package.plugin,
+        package.version,
+        package.files.len(),
+        size as f64 / 1024.0
+    );
+    upload(verb, &package, &digest.to_string(), &bytes).await?;
+    let request = InstallRequest {
+        request_id: request_id(&args.flow)?,
+        plugin: package.plugin.to_string(),
+        digest: digest.to_string(),
+        version: package.version.clone(),
+        group,
+        target: Some(target),
+        policy: Some(policy(&args.rollout)),
+        reason: args.flow.reason.clone(),
+        allow_downgrade: args.allow_downgrade,
+        dry_run: args.flow.dry_run,
+    };
+    let accepted = verb
+        .client
+        .call(|channel| {
+            let request = request.clone();
+            async move { Ok(PluginServiceClient::new(channel).install(request).await?.into_inner()) }
+        })
+        .await?;
+    let plugin = format!("{} {}", package.plugin, package.version);
+    finish(verb, accepted, &args.flow, &format!("plugin/{}", package.plugin), |view| match view {
+        Some(view) => {
+            let nodes =
+                view.steps.iter().filter(|s| s.name == "enable").map(|s| s.nodes.len()).sum::<usize>();
+            format!(
+                "✔ {plugin} is loaded on {nodes}/{nodes} nodes (operation {}{}). Safe to attach to routes.\n",
+                view.id,
+                took(view)
+            )
+        }
+        None => format!("✔ {plugin} is installed already; nothing to do.\n"),
+    })
+    .await
+}
+
+async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &[u8]) -> Result<(), Fault> {
+    let header = UploadHeader {
+        plugin: package.plugin.to_string(),
+        version: package.version.clone(),
+        digest: digest.to_owned(),
+        size: bytes.len() as u64,
+    };
+    let mut messages = vec![UploadMessage { part: Some(Part::Header(header)) }];
+    messages.extend(bytes.chunks(CHUNK).map(|c| UploadMessage { part: Some(Part::Chunk(c.to_vec())) }));
+    let stored = verb
+        .client
+        .call(|channel| {
+            let messages = messages.clone();
+            async move {
+                Ok(ArtifactServiceClient::new(channel)
+                    .upload(tokio_stream::iter(messages))
+                    .await?
+                    .into_inner())
+            }
+        })
+        .await?;
+    eprintln!("✔ uploaded   {} copies", stored.copies);
+    Ok(())
+}
+
+/// The target of a mutation; nothing is changed everywhere by accident.
+pub fn target(args: &TargetArgs, example: &str) -> Outcome<(Target, String)> {
+    let group = args.group.clone().unwrap_or_default();
+    match (args.all_nodes || (args.group.is_some() && args.nodes.is_empty()), args.nodes.is_empty()) {
+        (true, true) => Ok((Target { all_nodes: true, nodes: Vec::new() }, group)),
+        (false, false) => Ok((Target { all_nodes: false, nodes: args.nodes.clone() }, group)),
+        _ => Err(Fail::usage(
+            "TARGET_REQUIRED",
+            "a change needs one target: --all-nodes, --group GROUP or --node NODE",
+            format!("for example: {example}"),
+        )),
+    }
+}
+
+pub fn policy(args: &RolloutArgs) -> RolloutPolicy {
+    RolloutPolicy {
+        waves: args.waves.clone(),
+        max_parallel: args.max_parallel.clone().unwrap_or_default(),
+        max_failures: args.max_failures,
+        node_deadline_ms: args
+            .node_deadline
+            .map_or(0, |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+pub fn request_id(flow: &FlowArgs) -> Outcome<String> {
+    match &flow.request_id {
+        None => Ok(uuid::Uuid::now_v7().to_string()),
+        Some(id) => match uuid::Uuid::parse_str(id) {
+            Ok(id) => Ok(id.to_string()),
+            Err(_) => Err(Fail::usage(
+                "INVALID_REQUEST_ID",
+                format!("{id:?} is not a UUID"),
+                "leave --request-id out",
+            )),
+        },
+    }
+}
+
+pub fn took(view: &OperationView) -> String {
+    let ms = |t: &prost_types::Timestamp| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000;
+    match (&view.created_at, &view.finished_at) {
+        (Some(from), Some(to)) => format!(", {:.1}s", (ms(to) - ms(from)) as f64 / 1000.0),
+        _ => String::new(),
+    }
+}
+
+/// The common end of all mutations: plan, id, or the operation watched to its end.
+pub async fn finish(
+    verb: &Verb,
+    accepted: OperationAccepted,
+    flow: &FlowArgs,
+    name: &str,
+    text: impl Fn(Option<&OperationView>) -> String,
+) -> Outcome {
+    let Some(view) = accepted.operation else {
+        return verb.printer.one(&serde_json::json!({"started": false}), name, || text(None));
+    };
+    if flow.dry_run {
+        return verb.printer.one(&view, name, || super::operation::describe(&view));
+    }
+    if flow.detach {
+        return verb.printer.one(&view, &view.id, || format!("{}\n", view.id));
+    }
+    let view = progress::follow(&verb.client, &view.id, flow.progress, flow.timeout).await?;
+    if view.phase != "Succeeded" && verb.printer.is_table() {
+        return progress::verdict(&view);
+    }
+    verb.printer.one(&view, name, || text(Some(&view)))?;
+    progress::verdict(&view)
+}

@@ -1,0 +1,104 @@
+//! `kctl operation list | status`.
+
+use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
+use kctl_shared::proto::v1::{GetOperationRequest, ListOperationsRequest, OperationView};
+
+use super::Verb;
+use crate::cli::{OperationCommand, ProgressStyle};
+use crate::fail::Outcome;
+use crate::output::{render, symbol, time};
+use crate::progress;
+
+pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
+    match command {
+        OperationCommand::List { limit, running } => list(verb, limit, running).await,
+        OperationCommand::Status { id, watch: false, .. } => {
+            let view = verb
+                .client
+                .call(|channel| {
+                    let request = GetOperationRequest { id: id.clone() };
+                    async move { Ok(OperationServiceClient::new(channel).get(request).await?.into_inner()) }
+                })
+                .await?;
+            verb.printer.one(&view, &view.id, || describe(&view))
+        }
+        OperationCommand::Status { id, watch: true, timeout } => {
+            let view = progress::follow(&verb.client, &id, ProgressStyle::Auto, timeout).await?;
+            verb.printer.one(&view, &view.id, || describe(&view))?;
+            progress::verdict(&view)
+        }
+    }
+}
+
+async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
+    let answer = verb
+        .client
+        .call(|channel| async move {
+            let request = ListOperationsRequest { limit, running };
+            Ok(OperationServiceClient::new(channel).list(request).await?.into_inner())
+        })
+        .await?;
+    verb.printer.many(
+        &answer.operations,
+        |o| o.id.clone(),
+        |wide| {
+            let mut head: Vec<String> =
+                ["ID", "KIND", "PLUGIN", "VERSION", "PHASE", "CREATED"].map(str::to_owned).to_vec();
+            if wide {
+                head.push("REASON".into());
+            }
+            let row = |o: &OperationView| {
+                let phase = format!("{} {}", symbol(&o.phase), o.phase);
+                let mut row = vec![
+                    o.id.clone(),
+                    o.kind.clone(),
+                    o.plugins.join(","),
+                    o.version.clone(),
+                    phase,
+                    time(o.created_at.as_ref()),
+                ];
+                if wide {
+                    row.push(o.reason.clone());
+                }
+                row
+            };
+            std::iter::once(head).chain(answer.operations.iter().map(row)).collect()
+        },
+    )
+}
+
+/// An operation for people.
+pub fn describe(view: &OperationView) -> String {
+    let mut out = format!(
+        "{} {} {}   {} {}\n",
+        view.kind,
+        view.plugins.join(","),
+        view.version,
+        symbol(&view.phase),
+        view.phase
+    );
+    if !view.id.is_empty() {
+        out.push_str(&format!("id {}   created {}\n", view.id, time(view.created_at.as_ref())));
+    }
+    if let Some(error) = &view.error {
+        out.push_str(&format!("✖ {} {}\n", error.code, error.message));
+    }
+    let mut table = vec![["STEP", "WAVE", "PHASE", "NODES"].map(str::to_owned).to_vec()];
+    for step in &view.steps {
+        let wave = if step.wave > 0 { step.wave.to_string() } else { "-".into() };
+        let nodes: Vec<_> = step.nodes.iter().map(|n| format!("{} {}", n.node, n.status)).collect();
+        let nodes = if nodes.is_empty() { step.summary.clone() } else { nodes.join(", ") };
+        table.push(vec![step.name.clone(), wave, format!("{} {}", symbol(&step.phase), step.phase), nodes]);
+    }
+    out.push_str(&render(&table));
+    for waiting in &view.waiting_on {
+        out.push_str(&format!(
+            "waiting on {} {} since {}: {}\n",
+            waiting.node,
+            waiting.reason,
+            time(waiting.since.as_ref()),
+            waiting.message
+        ));
+    }
+    out
+}

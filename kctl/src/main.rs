@@ -1,0 +1,26 @@
+//! kctl: the command line, and the one executable that carries the daemons and the stand-in Kong for development.
+
+mod cli;
+mod client;
+mod commands;
+mod context;
+mod fail;
+mod output;
+mod progress;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let called_as = args.first().and_then(|a| Path::new(a).file_name());
+    if called_as == Some(OsStr::new("kong")) {
+        return kctl_sandbox::kong::main(args.into_iter());
+    }
+    match args.get(1).and_then(|a| a.to_str()) {
+        Some("control-plane") => kctl_control_plane::main(args.into_iter().skip(1)),
+        Some("node-agent") => kctl_node_agent::main(args.into_iter().skip(1)),
+        _ => commands::run(args),
+    }
+}

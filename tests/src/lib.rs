@@ -1,0 +1,10 @@
+//! What the end-to-end tests share: a cluster of real processes, looked at and acted on from outside only.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub mod cluster;
+pub mod plugins;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use wait::until;

@@ -1,0 +1,117 @@
+//! Removing, as a person sees it: the order of the three steps, and what holds them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use kctl_tests::cluster::{Cluster, get, request, signal};
+use kctl_tests::{plugins, until};
+use serde_json::{Value, json};
+
+/// Puts `plugin` on a route through node 0 and returns the entity's id.
+fn use_on_route(cluster: &Cluster, plugin: &str) -> String {
+    let admin = cluster.nodes()[0]["admin"].as_str().unwrap().to_owned();
+    let post =
+        |path: &str, body| request(reqwest::Method::POST, &format!("{admin}{path}"), Some(body)).unwrap();
+    let _exists = post("/services", json!({"name": "s", "url": "http://127.0.0.1:9"}));
+    let _exists = post("/services/s/routes", json!({"name": "r", "paths": ["/r"]}));
+    let (code, entity) = post("/routes/r/plugins", json!({"name": plugin}));
+    assert_eq!(code, 201, "{entity}");
+    entity["id"].as_str().unwrap().to_owned()
+}
+
+fn references(cluster: &Cluster, plugin: &str) -> usize {
+    let admin = cluster.nodes()[0]["admin"].as_str().unwrap().to_owned();
+    let (_, list) = get(&format!("{admin}/plugins")).unwrap();
+    list["data"].as_array().map_or(0, |d| d.iter().filter(|p| p["name"] == plugin).count())
+}
+
+fn detached_remove(cluster: &Cluster, plugin: &str) -> String {
+    let ran = cluster.kctl(&["plugin", "remove", plugin, "--all-nodes", "--yes", "--detach"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.out.trim().to_owned()
+}
+
+#[test]
+fn the_three_steps_come_in_order() {
+    let cluster = Cluster::start(1, 3);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    use_on_route(&cluster, "golden");
+    let id = detached_remove(&cluster, "golden");
+    // Watched from outside all along: nothing of a later step shows before the earlier one is complete.
+    let view = until("the removal to end", 120, || {
+        let nodes = cluster.nodes();
+        // Read in the order of the steps, backwards: what a later step did must find the earlier ones done.
+        let some_files_gone = nodes.iter().any(|n| cluster.files(n, "golden").is_empty());
+        let some_directive = nodes.iter().any(|n| !cluster.directive(n).contains("golden"));
+        let all_directives = nodes.iter().all(|n| !cluster.directive(n).contains("golden"));
+        if some_directive {
+            assert_eq!(references(&cluster, "golden"), 0, "a directive changed while an entity was there");
+        }
+        assert!(!some_files_gone || all_directives, "files went while a directive named the plugin");
+        let view = cluster.operation(&id);
+        matches!(view["phase"].as_str(), Some("Succeeded" | "Failed")).then_some(view)
+    });
+    assert_eq!(view["phase"], "Succeeded", "{view:#}");
+    for node in cluster.nodes() {
+        assert!(cluster.files(&node, "golden").is_empty());
+        assert_eq!(cluster.loaded(&node, "golden"), None);
+    }
+    assert_eq!(cluster.remove("golden").code, 5);
+}
+
+fn waiting_nodes(view: &Value) -> Vec<String> {
+    let waiting = view["waiting_on"].as_array().cloned().unwrap_or_default();
+    let mut nodes: Vec<_> = waiting.iter().filter_map(|w| w["node"].as_str()).map(str::to_owned).collect();
+    nodes.dedup();
+    nodes
+}
+
+#[test]
+fn a_frozen_agent_holds_the_removal_and_is_named() {
+    let cluster = Cluster::start(1, 3);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    let frozen = cluster.nodes()[1].clone();
+    signal(&frozen["agent_pid"], "STOP");
+    let id = detached_remove(&cluster, "golden");
+    until("the frozen node to be the only one waited for", 60, || {
+        let view = cluster.operation(&id);
+        let named = waiting_nodes(&view) == [frozen["id"].as_str().unwrap()];
+        let why = view["waiting_on"][0]["reason"] == "AGENT_UNREACHABLE";
+        (named && why).then_some(())
+    });
+    assert!(
+        cluster.nodes().iter().all(|n| !cluster.files(n, "golden").is_empty()),
+        "files went while a node was missing"
+    );
+    signal(&frozen["agent_pid"], "CONT");
+    assert_eq!(cluster.wait_ended(&id, 120)["phase"], "Succeeded");
+    assert!(cluster.nodes().iter().all(|n| cluster.files(n, "golden").is_empty()));
+}
+
+#[test]
+fn an_entity_that_comes_back_between_the_steps_is_found() {
+    let cluster = Cluster::start(1, 3);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    let id = detached_remove(&cluster, "golden");
+    // As soon as one node dropped it, somebody uses it again through a node that still has it.
+    until("one node to drop the plugin", 60, || {
+        let dropped = cluster.nodes().iter().any(|n| cluster.loaded(n, "golden").is_none());
+        dropped.then_some(())
+    });
+    let keeper = cluster.nodes().into_iter().find(|n| cluster.loaded(n, "golden").is_some());
+    if let Some(keeper) = keeper {
+        let url = format!("{}/plugins", keeper["admin"].as_str().unwrap());
+        let (code, _) = request(reqwest::Method::POST, &url, Some(json!({"name": "golden"}))).unwrap();
+        assert_eq!(code, 201);
+        let view = cluster.wait_ended(&id, 180);
+        assert_eq!(view["phase"], "Succeeded", "{view:#}");
+        let steps = view["steps"].as_array().unwrap();
+        assert!(steps.iter().filter(|s| s["name"] == "detach").count() >= 2, "{view:#}");
+    } else {
+        cluster.wait_ended(&id, 120);
+    }
+    assert_eq!(references(&cluster, "golden"), 0);
+    assert!(cluster.nodes().iter().all(|n| cluster.files(n, "golden").is_empty()));
+}

@@ -53,7 +53,14 @@ impl Cluster {
     async fn run(&mut self, id: u64, listener: TcpListener) {
         let mut config = ConsensusConfig::new(id, self.path(id), self.members.clone(), false);
         config.snapshot_every = self.snapshot_every;
-        let (consensus, service) = Consensus::open(config).await.unwrap();
+        // A member that was stopped a moment ago lets go of its store when its last task has ended.
+        let (consensus, service) = until("the store to be released", || async {
+            match Consensus::open(config.clone()).await {
+                Err(fault) if fault.code == "STORE_IN_USE" => None,
+                opened => Some(opened.unwrap()),
+            }
+        })
+        .await;
         let stop = CancellationToken::new();
         let token = stop.clone();
         let served = tokio::spawn(async move {

@@ -85,11 +85,15 @@ impl Memory {
         proof.is_some_and(|proof| tree.serving().all(|worker| proof.workers.contains(&worker)))
     }
 
-    /// Generations that the workers of `tree` may have been started with: what was proven last before their start, and
-    /// whatever was offered between that and their start.
+    /// Generations that the workers of `tree` may have been started with: of those in the proof the proven one; of others
+    /// what was proven last before their start, and whatever was offered between that and their start.
     fn generations_of(&self, tree: &Tree) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         for worker in &tree.workers {
+            if let Some(proof) = self.proof.as_ref().filter(|proof| proof.workers.contains(&worker.id)) {
+                found.extend(proof.wanted.generation.clone());
+                continue;
+            }
             let started = worker.id.started;
             let first =
                 self.loads.iter().rposition(|l| l.proven.is_some_and(|at| at <= started)).unwrap_or(0);

@@ -2,6 +2,7 @@
 
 mod binds;
 mod cycle;
+mod fresh;
 mod master;
 mod serve;
 pub mod signaller;

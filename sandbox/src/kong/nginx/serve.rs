@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::binds::{Bound, Server};
+use super::fresh::{Entrance, Peer};
 use crate::kong::node::Node;
 use crate::kong::{api, proxy};
 
@@ -66,14 +67,11 @@ pub fn start(
         let listener = TcpListener::from_std(socket)?;
         let door = Door { server: bound.server, local: bound.address, jobs: jobs.clone() };
         let app = Router::new().fallback(enter).with_state(door);
-        let mut draining = draining.clone();
-        let stop = async move {
-            // A closed channel means the worker is going; draining is right then too.
-            let _ = draining.wait_for(|draining| *draining).await;
-        };
+        let entrance = Entrance::new(listener, draining.clone());
+        let closing = entrance.closing();
         servers.spawn(async move {
-            let service = app.into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service).with_graceful_shutdown(stop).await
+            let service = app.into_make_service_with_connect_info::<Peer>();
+            axum::serve(entrance, service).with_graceful_shutdown(closing).await
         });
     }
     drop(jobs);
@@ -99,7 +97,7 @@ pub fn start(
 
 async fn enter(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();

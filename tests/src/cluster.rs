@@ -39,15 +39,41 @@ pub fn kctl_binary() -> PathBuf {
 }
 
 impl Cluster {
-    /// Starts members, stand-in nodes and agents and waits until all are healthy.
+    /// Starts members, nodes and agents and waits until all are healthy.
+    ///
+    /// The nodes are stand-ins, unless `KCTL_TEST_KONG` and `KCTL_TEST_PG` name a real Kong and a Postgres server.
     pub fn start(members: usize, nodes: usize) -> Self {
+        Self::start_with(members, nodes, &[])
+    }
+
+    /// As [`Self::start`], with more flags of `kctl dev`.
+    pub fn start_with(members: usize, nodes: usize, more: &[&str]) -> Self {
         let temp = tempfile::Builder::new().prefix("kctl-e2e-").tempdir().unwrap();
+        // Workers of a real Kong run as another user.
+        std::fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let cluster = Self { dir: temp.path().join("dev"), _temp: temp };
         let dir = cluster.dir.to_str().unwrap().to_owned();
         let (members, nodes) = (members.to_string(), nodes.to_string());
-        let ran = cluster.kctl(&["dev", "--detach", "--dir", &dir, "--members", &members, "--nodes", &nodes]);
+        let mut args = vec!["dev", "--detach", "--dir", &dir, "--members", &members, "--nodes", &nodes];
+        args.extend(more);
+        let real = ["KCTL_TEST_KONG", "KCTL_TEST_PG"].map(|key| std::env::var(key).ok());
+        if let [Some(kong), Some(postgres)] = &real {
+            args.extend(["--kong", kong, "--pg", postgres]);
+        }
+        let ran = cluster.kctl(&args);
         assert_eq!(ran.code, 0, "{ran:?}");
         cluster
+    }
+
+    /// A node by its id, as `dev.json` has it now.
+    pub fn node(&self, id: &str) -> Value {
+        self.nodes().into_iter().find(|n| n["id"] == id).unwrap()
+    }
+
+    /// How many HUPs the master of a node has received.
+    pub fn hups(&self, node: &Value) -> usize {
+        let log = Path::new(node["prefix"].as_str().unwrap()).join("logs/error.log");
+        std::fs::read_to_string(log).unwrap().matches("signal 1 (SIGHUP) received").count()
     }
 
     pub fn temp(&self) -> &Path {

@@ -132,6 +132,7 @@ fn an_install_survives_every_kill() {
     for (round, victim) in ["leader", "agent", "all members"].iter().enumerate() {
         let name = format!("tough{round}");
         let path = plugins::good(&root, &name, "1.0.0");
+        let before: Vec<_> = cluster.nodes().iter().map(|n| cluster.hups(n)).collect();
         let ran = cluster.kctl(&["plugin", "install", path.to_str().unwrap(), "--all-nodes", "--detach"]);
         assert_eq!(ran.code, 0, "{ran:?}");
         let id = ran.out.trim().to_owned();
@@ -143,6 +144,11 @@ fn an_install_survives_every_kill() {
         let view = cluster.wait_ended(&id, 120);
         assert_eq!(view["phase"], "Succeeded", "{victim}: {view:#}");
         assert_eq!(cluster.loaded_on(&name), vec![Some("1.0.0".to_owned()); 3], "{victim}");
+        // One reload loads it; a kill may cost one more.
+        for (node, before) in cluster.nodes().iter().zip(&before) {
+            let more = cluster.hups(node) - before;
+            assert!((1..=2).contains(&more), "{victim}: {more} HUPs on {}", node["id"]);
+        }
     }
 }
 

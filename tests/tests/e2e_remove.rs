@@ -89,6 +89,57 @@ fn a_frozen_agent_holds_the_removal_and_is_named() {
     assert!(cluster.nodes().iter().all(|n| cluster.files(n, "golden").is_empty()));
 }
 
+/// Starts a removal while something keeps the Kong of one node from being looked into; nothing may be deleted, and the
+/// node must be named, until `heal` is done.
+fn held_by_a_kong(reason: &str, hold: impl Fn(&Value), heal: impl Fn(&Value)) {
+    let cluster = Cluster::start_with(1, 3, &["--no-restart"]);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    use_on_route(&cluster, "golden");
+    let held = cluster.nodes()[2].clone();
+    hold(&held);
+    let id = detached_remove(&cluster, "golden");
+    until("the node to be the only one waited for", 60, || {
+        let view = cluster.operation(&id);
+        let named = waiting_nodes(&view) == [held["id"].as_str().unwrap()];
+        (named && view["waiting_on"][0]["reason"] == reason).then_some(())
+    });
+    assert!(
+        cluster.nodes().iter().all(|n| !cluster.files(n, "golden").is_empty()),
+        "files went while a node was missing"
+    );
+    heal(&held);
+    assert_eq!(cluster.wait_ended(&id, 120)["phase"], "Succeeded");
+    for node in cluster.nodes() {
+        assert!(cluster.files(&node, "golden").is_empty());
+        assert_eq!(cluster.loaded(&node, "golden"), None);
+    }
+}
+
+fn kong(node: &Value, args: &[&str]) {
+    let done = std::process::Command::new(node["kong"].as_str().unwrap()).args(args).output().unwrap();
+    assert!(done.status.success(), "{args:?}: {done:?}");
+}
+
+#[test]
+fn a_kong_that_was_stopped_holds_the_removal_and_is_named() {
+    let text = |node: &Value, key: &str| node[key].as_str().unwrap().to_owned();
+    held_by_a_kong(
+        "KONG_DOWN",
+        |node| kong(node, &["stop", "-p", &text(node, "prefix")]),
+        |node| kong(node, &["start", "-c", &text(node, "conf"), "-p", &text(node, "prefix")]),
+    );
+}
+
+#[test]
+fn a_kong_that_is_frozen_holds_the_removal_and_is_named() {
+    held_by_a_kong(
+        "KONG_STOPPED",
+        |node| signal(&node["kong_pid"], "STOP"),
+        |node| signal(&node["kong_pid"], "CONT"),
+    );
+}
+
 #[test]
 fn an_entity_that_comes_back_between_the_steps_is_found() {
     let cluster = Cluster::start(1, 3);

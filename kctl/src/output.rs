@@ -94,14 +94,7 @@ pub fn render(table: &Table) -> String {
 
 /// A state's symbol, so that colour is never alone in saying it.
 pub fn symbol(word: &str) -> &'static str {
-    match word {
-        "healthy" | "Live" | "Succeeded" | "Enabled" | "InUse" | "leader" | "follower" | "verified"
-        | "Done" => "✔",
-        "failed" | "Failed" | "Lost" | "quarantined" | "Aborted" => "✖",
-        "unreachable" | "Suspect" | "drifted" | "held" => "!",
-        "absent" | "Absent" | "Unknown" | "unknown" | "Skipped" => "·",
-        _ => "…",
-    }
+    kctl_shared::word::mark(word).1
 }
 
 pub fn time(t: Option<&prost_types::Timestamp>) -> String {

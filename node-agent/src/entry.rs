@@ -1,14 +1,12 @@
 //! Command line of the daemon, and how its parts are put together.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use kctl_shared::daemon::Daemon;
 use kctl_shared::fault::Fault;
 use kctl_shared::spec::NodeStatus;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,61 +21,18 @@ use crate::session::{Downloads, Identity, Session};
 /// Specs on their way from the stream to the loop; only the newest matters.
 const SPECS: usize = 16;
 
-/// The agent beside one Kong.
-#[derive(Debug, Parser)]
-#[command(name = "kctl-node-agent", version)]
-struct Args {
-    /// TOML file with the node's id, the control plane's addresses and where Kong is.
-    #[arg(long, env = "KCTL_AGENT_CONFIG")]
-    config: PathBuf,
-    /// Log lines as JSON.
-    #[arg(long)]
-    log_json: bool,
-}
+const DAEMON: Daemon = Daemon {
+    name: "kctl-node-agent",
+    about: "The agent beside one Kong",
+    config_env: "KCTL_AGENT_CONFIG",
+    log: "info,h2=warn,tower=warn,hyper=warn",
+    threads: 0,
+};
 
-/// Runs the daemon; the exit code is 0 after a signal, 1 after an error, 64 for wrong usage.
+/// Runs the daemon; exit codes as [`Daemon::main`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
-        Ok(args) => args,
-        Err(e) => {
-            let _closed = e.print();
-            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
-        }
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KCTL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,h2=warn,tower=warn,hyper=warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    if args.log_json {
-        log.json().init()
-    } else {
-        log.init()
-    }
-    match start(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("kctl-node-agent: {fault}\n  {}", fault.hint);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start(args: &Args) -> Result<(), Fault> {
-    let config = Config::load(&args.config)?;
-    let internal = |what: &str, e: std::io::Error| Fault::new("INTERNAL", format!("{what}: {e}"));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| internal("cannot start the runtime", e))?;
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let mut term = signal(SignalKind::terminate()).map_err(|e| internal("signal handler", e))?;
-        let mut int = signal(SignalKind::interrupt()).map_err(|e| internal("signal handler", e))?;
-        let token = shutdown.clone();
-        tokio::spawn(async move {
-            // Whichever comes first; the other is not needed any more.
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            token.cancel();
-        });
+    DAEMON.main(args, |config, shutdown| async move {
+        let config = Config::load(&config)?;
         let gateway = Arc::new(kong::Kong::new(kong::KongConfig {
             bin: config.kong.bin.clone(),
             conf: config.kong.conf.clone(),

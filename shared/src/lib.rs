@@ -5,8 +5,10 @@
 //! - [`convert`]: domain to protobuf and back; nothing else in the workspace translates the agent protocol.
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
+//! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
 
 pub mod convert;
+pub mod daemon;
 pub mod digest;
 pub mod endpoint;
 pub mod fault;
@@ -15,3 +17,4 @@ pub mod package;
 pub mod proto;
 pub mod spec;
 pub mod time;
+pub mod word;

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Limits, Package};
+use kctl_shared::package::{FileEntry, Limits, MAX_VERSION, Package, is_version};
 use kctl_shared::proto::v1::{self, artifact_service_server::ArtifactService, upload_message::Part};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,7 +18,6 @@ use crate::state::model::Release;
 
 /// Bytes of one download message.
 const CHUNK: usize = 256 * 1024;
-const MAX_VERSION: usize = 64;
 
 impl Api {
     async fn receive(
@@ -55,10 +54,9 @@ impl Api {
 fn validate(bytes: &[u8], header: &v1::UploadHeader) -> Result<(Release, PluginName), Fault> {
     let plugin = request::plugin(&header.plugin)?;
     let digest: Digest = header.digest.parse().map_err(|e| Fault::new("INVALID_DIGEST", format!("{e}")))?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    if header.version.is_empty() || header.version.len() > MAX_VERSION || !header.version.chars().all(fits) {
+    if !is_version(&header.version) {
         return Err(Fault::new("VERSION_INVALID", format!("{:?} is not a version", header.version))
-            .hint("1 to 64 letters, digits, `.`, `_`, `+`, `-`"));
+            .hint(format!("1 to {MAX_VERSION} letters, digits, `.`, `_`, `+`, `-`")));
     }
     let package = Package::from_artifact(bytes, &Limits::default())
         .map_err(|e| Fault::new(e.code, e.message.clone()).hint(e.hint.clone()))?;

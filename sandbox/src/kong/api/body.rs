@@ -1,6 +1,5 @@
 //! Request bodies: JSON and forms, as one JSON value.
 
-use http::header;
 use serde_json::{Map, Value, json};
 
 use crate::kong::db::ApiError;
@@ -17,12 +16,7 @@ pub struct Decoded {
 
 /// Decodes a body by its content type.
 pub fn decode(request: &Incoming) -> Result<Decoded, ApiError> {
-    let kind = request
-        .parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
+    let kind = request.content_type();
     if request.body.is_empty() {
         return Ok(Decoded { value: json!({}), textual: false });
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Method, header};
+use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, body};
@@ -36,12 +36,7 @@ pub fn handle(node: &Rc<Node>, request: &Incoming) -> Answer {
 }
 
 fn replace(node: &Rc<Node>, request: &Incoming) -> Answer {
-    let kind = request
-        .parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
+    let kind = request.content_type();
     let raw = String::from_utf8_lossy(&request.body).into_owned();
     let text = if kind.starts_with("application/json") {
         let value: Value = serde_json::from_str(&raw)

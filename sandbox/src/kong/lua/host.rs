@@ -13,7 +13,7 @@ use mlua::{Lua, Result, Table, Value as LuaValue};
 use super::{Host, Phase, json};
 
 pub use init::parse_with;
-pub use process::hostname;
+pub use process::{hostname, request_tail};
 
 /// Builds the table of host functions.
 pub fn functions(lua: &Lua, host: &Rc<Host>) -> Result<Table> {

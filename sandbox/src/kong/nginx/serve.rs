@@ -34,6 +34,14 @@ pub struct Incoming {
     pub local: SocketAddr,
 }
 
+impl Incoming {
+    /// What the client says the body is; empty when it does not.
+    pub fn content_type(&self) -> &str {
+        let kind = self.parts.headers.get(http::header::CONTENT_TYPE);
+        kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default()
+    }
+}
+
 /// What a node says to a request.
 #[derive(Debug)]
 pub enum Reply {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use mlua::{Lua, LuaString, Table, Value as LuaValue};
 
 use super::Matched;
+use crate::kong::lua::host::request_tail;
 use crate::kong::lua::json;
 use crate::kong::nginx::Incoming;
 use crate::kong::node::Node;
@@ -92,15 +93,7 @@ impl LuaRequest {
 
     /// What nginx appends to a log line about the request.
     pub fn tail(&self) -> String {
-        let get = |key: &str| self.table.get::<String>(key).unwrap_or_default();
-        format!(
-            ", client: {}, server: kong, request: \"{} {} HTTP/1.1\", host: \"{}\", request_id: \"{}\"",
-            get("client_ip"),
-            get("method"),
-            get("path"),
-            get("authority"),
-            get("request_id")
-        )
+        request_tail(&self.table)
     }
 
     /// The answer a plugin gave, or `None` when it threw instead.

@@ -76,19 +76,19 @@ pub fn register(lua: &Lua, host: &Rc<Host>, table: &Table) -> Result<()> {
         lua.create_function(|_, path: String| Ok(readable_by_workers(Path::new(&path))))?,
     )?;
     table.set("loaded_file", lua.create_function(|_, _: String| Ok(()))?)?;
-    table.set(
-        "request_tail",
-        lua.create_function(|_, request: Table| {
-            let get = |key: &str| request.get::<String>(key).unwrap_or_default();
-            Ok(format!(
-                ", client: {}, server: kong, request: \"{} {} HTTP/1.1\", host: \"{}\", request_id: \"{}\"",
-                get("client_ip"),
-                get("method"),
-                get("path"),
-                get("authority"),
-                get("request_id")
-            ))
-        })?,
+    table.set("request_tail", lua.create_function(|_, request: Table| Ok(request_tail(&request)))?)
+}
+
+/// What nginx appends to a log line about a request.
+pub fn request_tail(request: &Table) -> String {
+    let get = |key: &str| request.get::<String>(key).unwrap_or_default();
+    format!(
+        ", client: {}, server: kong, request: \"{} {} HTTP/1.1\", host: \"{}\", request_id: \"{}\"",
+        get("client_ip"),
+        get("method"),
+        get("path"),
+        get("authority"),
+        get("request_id")
     )
 }
 

@@ -23,16 +23,6 @@ for name in string.gmatch([[type required default description elements keys valu
   ATTRIBUTES[name] = true
 end
 
-local function is_array(value)
-  if type(value) ~= "table" then return false end
-  local count = 0
-  for key in pairs(value) do
-    if type(key) ~= "number" then return false end
-    count = count + 1
-  end
-  return count == #value
-end
-
 local function copy(value)
   if type(value) ~= "table" then return value end
   local out = {}
@@ -121,7 +111,7 @@ end
 
 function check_fields(fields)
   if type(fields) ~= "table" then return "expected an array" end
-  if not is_array(fields) then return "expected an array" end
+  if type(fields) ~= "table" or not check.is_sequence(fields) then return "expected an array" end
   local errors = {}
   for index, entry in ipairs(fields) do
     if type(entry) ~= "table" then

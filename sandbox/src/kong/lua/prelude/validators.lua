@@ -7,7 +7,8 @@ local EXPECTED = {
   record = "expected a record", foreign = "expected a record", ["function"] = "expected a function",
 }
 
-local function is_sequence(value)
+-- Only for tables.
+function M.is_sequence(value)
   local count = 0
   for key in pairs(value) do
     if type(key) ~= "number" then return false end
@@ -25,7 +26,7 @@ function M.type_error(field, value, null)
   elseif kind == "integer" then
     ok = actual == "number" and math.floor(value) == value
   elseif kind == "array" or kind == "set" then
-    ok = actual == "table" and is_sequence(value)
+    ok = actual == "table" and M.is_sequence(value)
   elseif kind == "map" or kind == "record" or kind == "foreign" then
     ok = actual == "table"
   elseif kind == "json" then

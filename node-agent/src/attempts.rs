@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Shortest and longest pause before something that must change by itself is looked at again.
 const PAUSE_MS: (u64, u64) = (500, 5_000);
 
+const KEPT_PASSES: usize = 2;
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempts {
     plugins: BTreeMap<PluginName, Attempt>,
@@ -20,8 +22,9 @@ struct Attempt {
     grant: Grant,
     /// Final for the grant.
     failure: Option<Failure>,
-    /// Passed the preflight; `None` inside: the list without the plugin passed.
-    passed: Option<Option<ReleaseRef>>,
+    /// Passed the preflight, newest last; `None`: the list without the plugin passed. Two are kept: what is asked for
+    /// and what should run may differ, and neither must push the other out.
+    passed: Vec<Option<ReleaseRef>>,
     #[serde(skip)]
     waiting: Option<Failure>,
     #[serde(skip)]
@@ -39,7 +42,7 @@ impl Attempts {
     fn edit(&mut self, plugin: &PluginName, grant: Grant) -> &mut Attempt {
         let attempt = self.plugins.entry(plugin.clone()).or_default();
         if attempt.grant != grant {
-            *attempt = Attempt { grant, passed: attempt.passed.take(), ..Attempt::default() };
+            *attempt = Attempt { grant, passed: std::mem::take(&mut attempt.passed), ..Attempt::default() };
         }
         attempt
     }
@@ -52,14 +55,20 @@ impl Attempts {
         self.of(plugin, grant)?.waiting.as_ref()
     }
 
-    /// The release whose preflight passed last, whatever the grant was: files do not change.
-    pub fn passed(&self, plugin: &PluginName) -> Option<&Option<ReleaseRef>> {
-        self.plugins.get(plugin)?.passed.as_ref()
+    /// Whether the list with this release, or without the plugin, passed the preflight lately, whatever the grant was:
+    /// files do not change.
+    pub fn has_passed(&self, plugin: &PluginName, release: Option<&ReleaseRef>) -> bool {
+        self.plugins.get(plugin).is_some_and(|a| a.passed.iter().any(|p| p.as_ref() == release))
     }
 
     /// Whether the plugin may be worked on under this grant now.
     pub fn may_try(&self, plugin: &PluginName, grant: Grant, now: Timestamp) -> bool {
         self.of(plugin, grant).is_none_or(|a| a.failure.is_none() && now >= a.not_before)
+    }
+
+    /// Whether something is given the time to change by itself.
+    pub fn is_pausing(&self, plugin: &PluginName, grant: Grant, now: Timestamp) -> bool {
+        self.of(plugin, grant).is_some_and(|a| now < a.not_before)
     }
 
     pub fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {
@@ -84,7 +93,12 @@ impl Attempts {
 
     pub fn pass(&mut self, plugin: &PluginName, grant: Grant, release: Option<ReleaseRef>) {
         self.succeed(plugin, grant);
-        self.edit(plugin, grant).passed = Some(release);
+        let passed = &mut self.edit(plugin, grant).passed;
+        passed.retain(|p| *p != release);
+        passed.push(release);
+        if passed.len() > KEPT_PASSES {
+            passed.remove(0);
+        }
     }
 
     /// Forgets plugins the spec does not name any more.

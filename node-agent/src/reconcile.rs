@@ -107,7 +107,7 @@ impl Round<'_> {
     }
 
     fn passed(&self, release: Option<&ReleaseRef>) -> bool {
-        self.attempts.passed(self.plugin).is_some_and(|p| p.as_ref() == release)
+        self.attempts.has_passed(self.plugin, release)
     }
 
     /// The last proven configuration with only this plugin changed, so that a failure is blamed on the right one.
@@ -152,7 +152,7 @@ impl Round<'_> {
         let keep: BTreeSet<_> = self.spec.staged.iter().map(|r| r.digest).collect();
         let proven = self.observed.proven.listed.get(self.plugin).map(|r| r.digest);
         let kong = &self.observed.kong;
-        if kong.facts.old_workers > 0 {
+        if kong.facts.old_workers > 0 || self.attempts.is_pausing(self.plugin, self.spec.grant, self.now) {
             return None;
         }
         if self.spec.enabled.is_none() {

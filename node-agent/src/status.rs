@@ -87,7 +87,6 @@ fn plugin_status(
         (None, Stage::Installed) if as_wanted => StepWord::Staged,
         _ => StepWord::Pending,
     };
-    let passed = attempts.passed(plugin).and_then(Option::as_ref);
     PluginStatus {
         grant: wanted.grant,
         stage,
@@ -96,7 +95,7 @@ fn plugin_status(
             .cloned()
             .or_else(|| (running && seen && wanted.enabled.is_none()).then(|| unknown(wanted)).flatten()),
         staged,
-        preflighted: wanted.preflight.as_ref().filter(|p| passed == Some(*p)).cloned(),
+        preflighted: wanted.preflight.as_ref().filter(|p| attempts.has_passed(plugin, Some(p))).cloned(),
         word,
         failure,
         waiting,

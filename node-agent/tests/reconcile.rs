@@ -1,0 +1,279 @@
+//! The laws of the reconciler: whatever happened to a node, no action is ever dangerous, and when nothing is in the way
+//! any more the node becomes what its spec says.
+//!
+//! One seed is one history; a failure prints it. `KCTL_SEED=N` runs that one alone.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kctl_node_agent::action::Action;
+use kctl_node_agent::attempts::Attempts;
+use kctl_node_agent::gateway::Wanted;
+use kctl_node_agent::reconcile::{Observed, reconcile};
+use kctl_shared::digest::Digest;
+use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::spec::{Failure, Grant, KongState, NodeSpec, PluginSpec, ReleaseRef};
+use kctl_shared::time::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+const SEEDS: u64 = 2_000;
+const OURS: [&str; 3] = ["alpha", "beta", "gamma"];
+/// Listed by hand; the spec names it too.
+const FOREIGN: &str = "foreign";
+
+fn plugin(name: &str) -> PluginName {
+    PluginName::parse(name).unwrap()
+}
+
+fn release(name: &str, version: u8) -> ReleaseRef {
+    let digest = Digest::of(format!("{name} {version}").as_bytes());
+    ReleaseRef { version: format!("{version}.0.0"), digest }
+}
+
+fn trouble() -> Failure {
+    Failure::new("MADE_UP", "for the test")
+}
+
+struct Node {
+    rng: StdRng,
+    now: Timestamp,
+    grants: u64,
+    spec: NodeSpec,
+    seen: Observed,
+    attempts: Attempts,
+}
+
+impl Node {
+    fn new(seed: u64) -> Self {
+        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let mut seen = Observed::default();
+        seen.kong.facts.state = KongState::Running;
+        seen.kong.conf_plugins = Some(names(&["bundled", FOREIGN]));
+        seen.kong.armed_plugins = seen.kong.conf_plugins.clone();
+        seen.kong.loaded = Some(BTreeMap::from([(FOREIGN.to_owned(), None)]));
+        let spec = NodeSpec {
+            node: NodeId::parse("n1").unwrap(),
+            epoch: 1,
+            generation: 0,
+            plugins: BTreeMap::new(),
+            task: None,
+        };
+        let rng = StdRng::seed_from_u64(seed);
+        Self { rng, now: Timestamp(0), grants: 0, spec, seen, attempts: Attempts::default() }
+    }
+
+    fn grant(&mut self) -> Grant {
+        self.grants += 1;
+        Grant { index: self.grants, offset: 0 }
+    }
+
+    /// The control plane wants something else of one plugin.
+    fn wish(&mut self) {
+        let name =
+            if self.rng.random_bool(0.1) { FOREIGN } else { OURS[self.rng.random_range(0..OURS.len())] };
+        let wanted = release(name, self.rng.random_range(1..=2));
+        let mut spec = PluginSpec { grant: self.grant(), ..PluginSpec::default() };
+        match self.rng.random_range(0..4) {
+            0 => spec.preflight = Some(wanted.clone()),
+            1 => spec.enabled = Some(wanted.clone()),
+            2 => {}
+            _ => {
+                self.spec.plugins.insert(plugin(name), spec);
+                return;
+            }
+        }
+        spec.staged.insert(wanted);
+        // An upgrade keeps the former release.
+        spec.staged.extend(self.seen.proven.listed.get(&plugin(name)).cloned());
+        self.spec.plugins.insert(plugin(name), spec);
+    }
+
+    /// Something that nobody asked for.
+    fn accident(&mut self) {
+        match self.rng.random_range(0..6) {
+            0 => self.seen.kong.facts.state = KongState::Down,
+            1 => self.seen.kong.facts.state = KongState::Running,
+            2 => self.seen.kong.facts.old_workers = 1,
+            3 => self.seen.kong.facts.old_workers = 0,
+            4 => self.seen.proof_holds = false,
+            _ => self.now = self.now.plus_ms(10_000),
+        }
+    }
+
+    fn next(&self) -> Option<Action> {
+        let actions = reconcile(&self.spec, &self.seen, &self.attempts, self.now);
+        assert_eq!(actions, reconcile(&self.spec, &self.seen, &self.attempts, self.now), "not a function");
+        actions.iter().for_each(|action| self.judge(action));
+        actions.into_iter().next()
+    }
+
+    fn names(&self, name: &PluginName) -> bool {
+        let listed = |list: &Option<Vec<String>>| list.iter().flatten().any(|n| n == name.as_str());
+        listed(&self.seen.kong.conf_plugins) || listed(&self.seen.kong.armed_plugins)
+    }
+
+    /// What must hold of every action in every state.
+    fn judge(&self, action: &Action) {
+        let running = self.seen.kong.facts.state == KongState::Running;
+        match action {
+            Action::Delete { plugin, digest } => {
+                let spec = &self.spec.plugins[plugin];
+                let loaded = self.seen.kong.loaded.iter().flatten().any(|(name, _)| name == plugin.as_str());
+                let proven = self.seen.proven.listed.get(plugin).map(|r| r.digest);
+                assert!(!spec.staged.iter().any(|r| r.digest == *digest), "deletes what must stay");
+                assert_ne!(proven, Some(*digest), "deletes what is proven to run");
+                assert_eq!(self.seen.kong.facts.old_workers, 0, "deletes under old workers");
+                if spec.enabled.is_none() {
+                    assert!(!self.names(plugin), "deletes what the directive names");
+                    assert!(!running || !loaded, "deletes what is loaded");
+                }
+            }
+            Action::Enact { wanted, .. } => {
+                assert!(running, "reloads a Kong that does not run");
+                for (name, release) in &wanted.listed {
+                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.digest));
+                    assert!(stored, "lists {name} without its files");
+                }
+                let foreign = plugin(FOREIGN);
+                assert!(!wanted.listed.contains_key(&foreign) && !wanted.unlisted.contains(&foreign));
+            }
+            Action::Preflight { wanted, .. } => {
+                for (name, release) in &wanted.listed {
+                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.digest));
+                    assert!(stored, "tries {name} without its files");
+                }
+            }
+            Action::PutBack => assert!(self.seen.put_back_due),
+            Action::Fetch { .. } | Action::CollectGenerations => {}
+        }
+        assert!(!self.seen.put_back_due || *action == Action::PutBack, "goes on before all is put back");
+    }
+
+    fn list(&mut self, wanted: &Wanted, and_load: bool) {
+        let edit = |list: &mut Vec<String>| {
+            list.retain(|n| !wanted.unlisted.iter().any(|p| p.as_str() == n));
+            for name in wanted.listed.keys() {
+                if !list.iter().any(|n| n == name.as_str()) {
+                    list.push(name.to_string());
+                }
+            }
+        };
+        self.seen.kong.conf_plugins.iter_mut().for_each(edit);
+        if and_load {
+            self.seen.kong.armed_plugins = self.seen.kong.conf_plugins.clone();
+            let names = self.seen.kong.conf_plugins.iter().flatten();
+            self.seen.kong.loaded = Some(names.map(|n| (n.clone(), None)).collect());
+        }
+    }
+
+    /// Executes an action; `luck` false: in one of the ways in which it can go wrong.
+    fn execute(&mut self, action: Action, luck: bool) {
+        match action {
+            Action::Fetch { plugin, grant, .. } if !luck => {
+                self.attempts.wait(&plugin, grant, trouble(), self.now)
+            }
+            Action::Fetch { plugin, grant, release } => {
+                self.seen.stored.entry(plugin.clone()).or_default().insert(release.digest);
+                self.attempts.succeed(&plugin, grant);
+            }
+            Action::Preflight { plugin, grant, .. } if !luck => self.attempts.fail(&plugin, grant, trouble()),
+            Action::Preflight { plugin, grant, release, .. } => self.attempts.pass(&plugin, grant, release),
+            Action::Enact { plugin, grant, wanted } => {
+                self.seen.managed.insert(plugin.clone());
+                match self.rng.random_range(0..4) {
+                    _ if luck => {
+                        self.list(&wanted, true);
+                        self.seen.proven = wanted;
+                        self.seen.proof_holds = true;
+                        self.attempts.succeed(&plugin, grant);
+                    }
+                    // Killed after the edit.
+                    0 => self.list(&wanted, false),
+                    1 => self.attempts.fail(&plugin, grant, trouble()),
+                    2 => {
+                        self.list(&wanted, true);
+                        self.seen.proof_holds = false;
+                        self.seen.put_back_due = true;
+                        self.attempts.fail(&plugin, grant, trouble());
+                    }
+                    _ => self.attempts.wait(&plugin, grant, trouble(), self.now),
+                }
+            }
+            Action::PutBack if !luck => {}
+            Action::PutBack => {
+                let mut before = self.seen.proven.clone();
+                let ours =
+                    self.seen.managed.iter().filter(|name| !before.listed.contains_key(*name)).cloned();
+                before.unlisted = ours.collect();
+                self.list(&before, true);
+                self.seen.proof_holds = true;
+                self.seen.put_back_due = false;
+            }
+            Action::Delete { plugin, digest } => {
+                self.seen.stored.get_mut(&plugin).unwrap().remove(&digest);
+            }
+            Action::CollectGenerations => self.seen.idle_generations = false,
+        }
+    }
+
+    /// Nothing is in the way any more: soon there is nothing left to do, and all is as it should be.
+    fn settle(&mut self) {
+        self.seen.kong.facts.state = KongState::Running;
+        self.seen.kong.facts.old_workers = 0;
+        for name in OURS {
+            let grant = self.grant();
+            self.spec.plugins.entry(plugin(name)).or_default().grant = grant;
+        }
+        for _ in 0..100 {
+            self.now = self.now.plus_ms(10_000);
+            match self.next() {
+                Some(action) => self.execute(action, true),
+                None => return self.is_as_specified(),
+            }
+        }
+        panic!("never comes to rest: {:?}", self.next());
+    }
+
+    fn is_as_specified(&self) {
+        for (name, spec) in self.spec.plugins.iter().filter(|(name, _)| name.as_str() != FOREIGN) {
+            let stored = self.seen.stored.get(name).cloned().unwrap_or_default();
+            let staged: BTreeSet<Digest> = spec.staged.iter().map(|r| r.digest).collect();
+            assert_eq!(stored, staged, "files of {name}");
+            assert_eq!(self.seen.proven.listed.get(name), spec.enabled.as_ref(), "proof of {name}");
+            assert_eq!(self.names(name), spec.enabled.is_some(), "directive of {name}");
+        }
+        assert!(self.names(&plugin(FOREIGN)), "what was listed by hand is gone");
+    }
+
+    fn live(&mut self) {
+        for _ in 0..self.rng.random_range(1..60) {
+            match self.rng.random_range(0..10) {
+                0 => self.wish(),
+                1 => self.accident(),
+                _ => {
+                    if let Some(action) = self.next() {
+                        let luck = self.rng.random_bool(0.7);
+                        self.execute(action, luck);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+}
+
+#[test]
+fn no_history_makes_an_action_dangerous_and_every_node_settles() {
+    let one = std::env::var("KCTL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    for seed in one.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let history = std::panic::catch_unwind(|| Node::new(seed).live());
+        if let Err(cause) = history {
+            eprintln!(
+                "KCTL_SEED={seed} cargo test -p kctl-node-agent --test reconcile shows this history alone"
+            );
+            std::panic::resume_unwind(cause);
+        }
+    }
+}

@@ -669,15 +669,17 @@ async fn old_workers_hold_on_to_their_generation() {
     let text = format!(
         "_format_version: \"3.0\"\nservices:\n- name: s\n  url: http://127.0.0.1:{port}\n  routes:\n  - name: r\n    paths: [\"/\"]\n"
     );
-    assert_eq!(node.send("POST", "/config", json!({ "config": text })).0, 201);
     let proxy = format!("http://127.0.0.1:{}/", node.ports[0]);
-    kctl_tests::until("the route", 10, || (node.get("/routes/r").ok()?.0 == 200).then_some(()));
     let request = std::thread::spawn(move || {
-        kctl_tests::until("an answer of the upstream", 20, || {
+        kctl_tests::until("an answer of the upstream", 30, || {
             node::get(&proxy).ok().filter(|(code, _)| *code == 200)
         })
     });
-    has_begun.recv().unwrap();
+    // Workers that are still finding each other after the reload may miss that there is a new configuration.
+    kctl_tests::until("the request to reach the upstream", 30, || {
+        assert_eq!(node.send("POST", "/config", json!({ "config": text })).0, 201);
+        has_begun.recv_timeout(std::time::Duration::from_secs(2)).ok()
+    });
 
     let second = node.plugin("hello", "2.0.0", "");
     enact(&kong, &second, &first).await.unwrap();

@@ -8,10 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reqwest::Url;
+
 #[derive(Debug)]
 pub enum Database {
     Directory(PathBuf),
-    Forwarded { server: String, port: u16, name: String, up: Arc<AtomicBool> },
+    Forwarded { server: Url, port: u16, name: String, up: Arc<AtomicBool> },
 }
 
 impl Database {
@@ -22,7 +24,7 @@ impl Database {
             std::fs::create_dir(&directory).unwrap();
             return Some(Self::Directory(directory));
         }
-        let Ok(server) = std::env::var("KCTL_TEST_PG") else {
+        let Ok(server) = std::env::var("KCTL_TEST_PG").map(|url| Url::parse(&url).unwrap()) else {
             eprintln!("KCTL_TEST_PG names no server; nothing is tried on a database");
             return None;
         };
@@ -38,8 +40,10 @@ impl Database {
             Self::Directory(directory) => {
                 format!("database = postgres\npg_host = {}\npg_database = kong\n", directory.display())
             }
-            Self::Forwarded { port, name, .. } => format!(
-                "database = postgres\npg_host = 127.0.0.1\npg_port = {port}\npg_user = kong\npg_password = kong\npg_database = {name}\n"
+            Self::Forwarded { server, port, name, .. } => format!(
+                "database = postgres\npg_host = 127.0.0.1\npg_port = {port}\npg_user = {}\npg_password = {}\npg_database = {name}\n",
+                server.username(),
+                server.password().unwrap_or_default()
             ),
         }
     }
@@ -75,23 +79,24 @@ impl Drop for Database {
     }
 }
 
-fn psql(server: &str, sql: &str) {
-    let (host, port) = server.split_once(':').unwrap();
-    let mut command = Command::new("psql");
-    command
-        .env("PGPASSWORD", "kong")
-        .args(["-q", "-h", host, "-p", port, "-U", "kong", "-d", "postgres", "-c", sql]);
-    let ended = command.output().unwrap();
+fn psql(server: &Url, sql: &str) {
+    let mut server = server.clone();
+    server.set_path("postgres");
+    let ended = Command::new("psql").args(["-q", "-d", server.as_str(), "-c", sql]).output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
 }
 
 /// Connections are cut while the switch is off.
-fn forward(server: String, up: Arc<AtomicBool>) -> u16 {
+fn forward(server: Url, up: Arc<AtomicBool>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let Ok(upstream) = TcpStream::connect(&server) else { continue };
+            let Ok(upstream) =
+                TcpStream::connect((server.host_str().unwrap(), server.port().unwrap_or(5432)))
+            else {
+                continue;
+            };
             if !up.load(Ordering::SeqCst) {
                 continue;
             }

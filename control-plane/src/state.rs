@@ -15,6 +15,7 @@ mod fleet;
 mod lifecycle;
 mod progress;
 
+pub use catalogue::same_content;
 pub use command::{Command, Event, LogStamp, Rejection};
 pub use model::ClusterState;
 

@@ -12,6 +12,7 @@ use crate::rollout::runbook;
 use crate::state::command::{Command, Event};
 use crate::state::model::{ClusterState, Target};
 use crate::state::operation::{Operation, OperationKind, Phase, Step};
+use crate::state::same_content;
 
 /// What to do about a request, decided on the leader's state.
 enum Decision {
@@ -38,13 +39,14 @@ impl Wish {
         self,
         state: &ClusterState,
         release: Digest,
+        version: String,
         previous: Option<Digest>,
         plan: impl FnOnce(&[kctl_shared::name::NodeId], &[String]) -> Result<Vec<Step>, Fault>,
     ) -> Result<Decision, Fault> {
         let nodes = request::resolve(state, &self.group, &self.target)?;
         let policy = request::policy(self.policy, nodes.len())?;
         let steps = plan(&nodes, &policy.waves)?;
-        let version = |d: &Digest| state.releases.get(d).map(|r| r.version.clone()).unwrap_or_default();
+        let version_of = |d: &Digest| state.releases.get(d).map(|r| r.version.clone()).unwrap_or_default();
         Ok(Decision::Start(Box::new(Operation {
             id: self.id.clone(),
             kind: self.kind,
@@ -52,8 +54,8 @@ impl Wish {
             group: self.group,
             target: self.target,
             release,
-            version: version(&release),
-            previous_version: previous.as_ref().map(version).unwrap_or_default(),
+            version,
+            previous_version: previous.as_ref().map(version_of).unwrap_or_default(),
             previous,
             policy,
             request_id: self.id,
@@ -117,10 +119,20 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
         return Ok(known);
     }
     let digest: Digest = r.digest.parse().map_err(|e| Fault::new("INVALID_DIGEST", format!("{e}")))?;
-    let release = state.releases.get(&digest).filter(|l| l.plugin == wish.plugin).ok_or_else(|| {
-        Fault::new("ARTIFACT_NOT_FOUND", format!("no release {digest} of {} is registered", wish.plugin))
-            .hint("upload it again: kctl plugin install PATH")
-    })?;
+    let version = match state.releases.get(&digest).filter(|l| l.plugin == wish.plugin) {
+        Some(release) => release.version.clone(),
+        // Nothing is uploaded for a plan.
+        None if r.dry_run => {
+            same_content(state, &wish.plugin, &r.version, &digest)?;
+            r.version.clone()
+        }
+        None => {
+            let message = format!("no release {digest} of {} is registered", wish.plugin);
+            return Err(
+                Fault::new("ARTIFACT_NOT_FOUND", message).hint("upload it again: kctl plugin install PATH")
+            );
+        }
+    };
     wish.busy(state)?;
     let present = state.plugin(&wish.group, &wish.plugin);
     let previous = present.and_then(|p| p.release);
@@ -130,11 +142,9 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
     }
     if let Some(before) = previous.and_then(|d| state.releases.get(&d)) {
         wish.kind = OperationKind::Upgrade;
-        if !r.allow_downgrade && is_lower(&release.version, &before.version) {
-            let message = format!(
-                "{} is lower than the installed {} of {}",
-                release.version, before.version, wish.plugin
-            );
+        if !r.allow_downgrade && is_lower(&version, &before.version) {
+            let message =
+                format!("{} is lower than the installed {} of {}", version, before.version, wish.plugin);
             return Err(Fault::new("DOWNGRADE", message).hint("add --allow-downgrade if it is meant"));
         }
         // Nodes that have the plugin and are not named would be left between two releases.
@@ -149,7 +159,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
             }
         }
     }
-    wish.operation(state, digest, previous, |nodes, waves| runbook::install(state, nodes, waves))
+    wish.operation(state, digest, version, previous, |nodes, waves| runbook::install(state, nodes, waves))
 }
 
 fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision, Fault> {
@@ -193,7 +203,8 @@ fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision
         return Err(Fault::new("NO_ADMIN_API", message).hint("give one node of the group an admin_listen"));
     }
     wish.target = present.target.clone();
-    wish.operation(state, release, None, |nodes, waves| runbook::remove(state, nodes, waves))
+    let version = state.releases.get(&release).map(|r| r.version.clone()).unwrap_or_default();
+    wish.operation(state, release, version, None, |nodes, waves| runbook::remove(state, nodes, waves))
 }
 
 /// Whether `new` is lower than `old`, comparing their numeric parts; false when either has none.

@@ -1,27 +1,41 @@
 //! Which releases exist.
 
+use kctl_shared::digest::Digest;
+use kctl_shared::name::PluginName;
+
 use super::command::{Event, LogStamp, Rejection};
 use super::model::{ClusterState, MAX_RELEASES, Release};
+
+/// A version never changes its content.
+///
+/// # Errors
+/// `VERSION_CONFLICT`.
+pub fn same_content(
+    state: &ClusterState,
+    plugin: &PluginName,
+    version: &str,
+    digest: &Digest,
+) -> Result<(), Rejection> {
+    let other = |r: &&Release| r.plugin == *plugin && r.version == version && r.digest != *digest;
+    match state.releases.values().find(other) {
+        None => Ok(()),
+        Some(other) => Err(Rejection::new(
+            "VERSION_CONFLICT",
+            format!(
+                "{plugin} {version} exists already with other content ({} there, {digest} here)",
+                other.digest
+            ),
+        )
+        .hint("raise VERSION in handler.lua: a version never changes its content")),
+    }
+}
 
 pub(super) fn register_release(
     state: &mut ClusterState,
     at: LogStamp,
     release: Release,
 ) -> Result<Vec<Event>, Rejection> {
-    if let Some(other) = state
-        .releases
-        .values()
-        .find(|r| r.plugin == release.plugin && r.version == release.version && r.digest != release.digest)
-    {
-        return Err(Rejection::new(
-            "VERSION_CONFLICT",
-            format!(
-                "{} {} exists already with other content ({} there, {} here)",
-                release.plugin, release.version, other.digest, release.digest
-            ),
-        )
-        .hint("raise VERSION in handler.lua: a version never changes its content"));
-    }
+    same_content(state, &release.plugin, &release.version, &release.digest)?;
     if state.releases.len() >= MAX_RELEASES && !state.releases.contains_key(&release.digest) {
         return Err(Rejection::new(
             "TOO_MANY_RELEASES",

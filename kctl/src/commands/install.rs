@@ -34,7 +34,12 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         package.files.len(),
         size as f64 / 1024.0
     );
-    upload(verb, &package, &digest.to_string(), &bytes).await?;
+    for path in &package.left_out {
+        eprintln!("  left out   {path}");
+    }
+    if !args.flow.dry_run {
+        upload(verb, &package, &digest.to_string(), &bytes).await?;
+    }
     let request = InstallRequest {
         request_id: request_id(&args.flow)?,
         plugin: package.plugin.to_string(),

@@ -18,6 +18,8 @@ use crate::kong::{lua, prefix};
 
 /// How often a command looks whether the master is gone.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long `stop` stays until its master is gone.
+const STOP_WAIT: Duration = Duration::from_millis(500);
 /// How long `restart` waits for the old master.
 const RESTART_WAIT: Duration = Duration::from_secs(5);
 /// How long `quit` waits unless told otherwise.
@@ -65,10 +67,12 @@ fn launch(conf: &Conf, prefix: &Path) -> Result<(), String> {
     Err(format!("{}/kong/cmd/start.lua:99: {text}", lua::KONG_LUA))
 }
 
-/// `kong stop`: TERM, and back at once.
+/// `kong stop`: TERM, and back without asking whether it helped. Kong's own command takes longer to end than its master
+/// does, so that a start right after it never meets the old one; this one is quick and has to give it the time.
 pub fn stop(args: &Args, output: &mut Output) -> Outcome {
     let prefix = loading::prefix(args)?;
     signal(&prefix, Signal::TERM)?;
+    gone_within(&prefix, STOP_WAIT);
     output.say("Kong stopped");
     Ok(())
 }

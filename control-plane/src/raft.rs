@@ -249,11 +249,11 @@ async fn watch_leadership(
             let alone = m.membership_config.membership().voter_ids().count() == 1;
             let confirmed =
                 m.last_quorum_acked.as_ref().is_some_and(|at| TokioInstant::now() - **at < election_timeout);
-            Leadership {
-                term: m.current_term,
-                leader: m.current_leader,
-                is_leader: m.state == ServerState::Leader && m.running_state.is_ok() && (alone || confirmed),
-            }
+            let leading = m.state == ServerState::Leader;
+            let is_leader = leading && m.running_state.is_ok() && (alone || confirmed);
+            // One that nobody confirms any more has a successor or waits for one; it does not know which.
+            let leader = m.current_leader.filter(|_| is_leader || !leading);
+            Leadership { term: m.current_term, leader, is_leader }
         };
         let leads = now.is_leader;
         out.send_if_modified(|old| {

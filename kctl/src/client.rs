@@ -56,6 +56,8 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         let mut hint: Option<String> = None;
         let mut turn = 0;
+        // What a member said is worth more than that another one says nothing.
+        let mut said: Option<Fault> = None;
         loop {
             let endpoints = &self.context.endpoints;
             let url = hint.take().unwrap_or_else(|| endpoints[turn % endpoints.len()].clone());
@@ -66,6 +68,7 @@ impl Client {
                     Err(status) => {
                         let (fault, leader) = Fault::from_status(&status);
                         hint = leader.filter(|l| *l != url);
+                        said = Some(fault.clone());
                         fault
                     }
                 },
@@ -76,7 +79,7 @@ impl Client {
             // A member that nobody listens at is not worth all the patience when there is no other.
             let hopeless = fault.code == "UNREACHABLE" && endpoints.len() == 1 && turn > 3;
             if !again || hopeless || Instant::now() > deadline {
-                return Err(fault);
+                return Err(said.filter(|_| fault.code == "UNREACHABLE").unwrap_or(fault));
             }
             if hint.is_none() {
                 tokio::time::sleep(PAUSE).await;

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::api::{AgentApi, Api};
 use crate::artifacts::Artifacts;
@@ -18,7 +20,7 @@ use crate::config::Config;
 use crate::http;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
-use crate::raft::{Consensus, ConsensusConfig};
+use crate::raft::{Consensus, ConsensusConfig, Leadership};
 use crate::{metrics, orchestrator};
 
 /// HTTP/2 pings find a peer that vanished without a word.
@@ -70,11 +72,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
     let peers = server().add_service(raft_service).add_service(artifacts.peer_service());
     tasks.spawn(serve(peers, raft, shutdown.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .build_v1()
-        .map_err(|e| Fault::new("INTERNAL", format!("reflection: {e}")))?;
+    tasks.spawn(report_health(health, hub.consensus.watch_leadership(), shutdown.clone()));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let unreflected = |e| Fault::new("INTERNAL", format!("reflection: {e}"));
     let public = server()
         .add_service(v1::plugin_service_server::PluginServiceServer::new(api.clone()))
         .add_service(v1::operation_service_server::OperationServiceServer::new(api.clone()))
@@ -83,7 +87,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
         .add_service(v1::artifact_service_server::ArtifactServiceServer::new(api.clone()))
         .add_service(agent::agent_service_server::AgentServiceServer::new(AgentApi(api)))
         .add_service(health_service)
-        .add_service(reflection);
+        .add_service(reflection().build_v1().map_err(unreflected)?)
+        // What most tools still speak.
+        .add_service(reflection().build_v1alpha().map_err(unreflected)?);
     tasks.spawn(serve(public, grpc, shutdown.clone()));
 
     let router = http::router(metrics::http_state(&hub, viewed, &config, shutdown.clone()));
@@ -113,6 +119,25 @@ fn server() -> tonic::transport::Server {
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(Some(MAX_STREAMS))
         .tcp_nodelay(true)
+}
+
+/// A member serves while it knows a leader, as `/readyz` says too.
+async fn report_health(
+    health: HealthReporter,
+    mut leadership: watch::Receiver<Leadership>,
+    shutdown: CancellationToken,
+) -> Result<(), Fault> {
+    loop {
+        let status = match leadership.borrow_and_update().leader {
+            Some(_) => ServingStatus::Serving,
+            None => ServingStatus::NotServing,
+        };
+        health.set_service_status("", status).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Ok(()) = leadership.changed() => {}
+        }
+    }
 }
 
 async fn serve(

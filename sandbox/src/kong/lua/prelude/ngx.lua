@@ -12,6 +12,12 @@ local ngx = {
   HTTP_UNAUTHORIZED = 401, HTTP_FORBIDDEN = 403, HTTP_NOT_FOUND = 404, HTTP_NOT_ALLOWED = 405, HTTP_CONFLICT = 409,
   HTTP_TOO_MANY_REQUESTS = 429, HTTP_INTERNAL_SERVER_ERROR = 500, HTTP_METHOD_NOT_IMPLEMENTED = 501,
   HTTP_BAD_GATEWAY = 502, HTTP_SERVICE_UNAVAILABLE = 503, HTTP_GATEWAY_TIMEOUT = 504,
+  HTTP_MKCOL = 64, HTTP_COPY = 128, HTTP_MOVE = 256, HTTP_PROPFIND = 1024, HTTP_PROPPATCH = 2048, HTTP_LOCK = 4096,
+  HTTP_UNLOCK = 8192, HTTP_TRACE = 32768, HTTP_CONTINUE = 100, HTTP_SWITCHING_PROTOCOLS = 101,
+  HTTP_PARTIAL_CONTENT = 206, HTTP_SPECIAL_RESPONSE = 300, HTTP_TEMPORARY_REDIRECT = 307,
+  HTTP_PERMANENT_REDIRECT = 308, HTTP_PAYMENT_REQUIRED = 402, HTTP_NOT_ACCEPTABLE = 406, HTTP_REQUEST_TIMEOUT = 408,
+  HTTP_GONE = 410, HTTP_UPGRADE_REQUIRED = 426, HTTP_CLOSE = 444, HTTP_ILLEGAL = 451, HTTP_NOT_IMPLEMENTED = 501,
+  HTTP_VERSION_NOT_SUPPORTED = 505, HTTP_INSUFFICIENT_STORAGE = 507,
   config = { subsystem = "http", debug = false, nginx_version = 1025003, ngx_lua_version = 10026,
     prefix = function() return host.prefix() end, nginx_configure = function() return "" end },
 }
@@ -37,7 +43,13 @@ function ngx.http_time(seconds) return os.date("!%a, %d %b %Y %H:%M:%S GMT", sec
 function ngx.cookie_time(seconds) return os.date("!%a, %d-%b-%y %H:%M:%S GMT", seconds) end
 function ngx.get_phase() return request.current and request.current.phase or host.phase() end
 ngx.md5, ngx.encode_base64, ngx.decode_base64 = host.md5, host.encode_base64, host.decode_base64
-ngx.sha1_bin, ngx.crc32_long, ngx.crc32_short = host.sha1_bin, host.crc32, host.crc32
+function ngx.md5_bin(text)
+  return (ngx.md5(text):gsub("%x%x", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+function ngx.quote_sql_str(text)
+  local escaped = { ["\0"] = "\\0", ["\n"] = "\\n", ["\r"] = "\\r", ["\26"] = "\\Z", ["'"] = "\\'", ['"'] = '\\"', ["\\"] = "\\\\" }
+  return "'" .. tostring(text):gsub("[%z\n\r\26'\"\\]", escaped) .. "'"
+end
 
 function ngx.sleep(seconds)
   local current = request.current
@@ -310,6 +322,27 @@ ngx.re = {
     end
   end,
 }
+
+-- What a plugin may keep in a local when it is loaded, and must not need here when it runs.
+local function absent(name)
+  return function() error(name .. " is not part of the stand-in", 2) end
+end
+local function offline() return nil, "the stand-in opens no sockets" end
+for _, name in ipairs { "crc32_long", "crc32_short", "sha1_bin", "hmac_sha1", "parse_http_time", "run_worker_thread" } do
+  ngx[name] = absent("ngx." .. name)
+end
+for _, name in ipairs { "init_body", "append_body", "finish_body", "set_body_file", "socket" } do
+  ngx.req[name] = absent("ngx.req." .. name)
+end
+ngx.location = { capture = absent("ngx.location.capture"), capture_multi = absent("ngx.location.capture_multi") }
+ngx.socket = { tcp = offline, udp = offline, stream = offline, connect = offline }
+ngx.resp = { get_headers = function()
+  local out = {}
+  for key, header in pairs(request.get().resp_headers) do
+    out[key] = #header.values == 1 and header.values[1] or header.values
+  end
+  return out
+end }
 
 ngx.thread = {
   spawn = function(callback, ...) return { results = { pcall(callback, ...) } } end,

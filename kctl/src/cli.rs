@@ -83,6 +83,10 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Write the sources of a new plugin.
+    New(NewArgs),
+    /// Make one file of a plugin that LuaRocks, tar and kctl take; the same sources give the same bytes.
+    Pack(PackArgs),
     /// Install a plugin, or upgrade it to another version, on every targeted node.
     Install(InstallArgs),
     /// Remove a plugin in three steps: configurations, directive, files.
@@ -152,7 +156,35 @@ pub struct FlowArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct InstallArgs {
+pub struct NewArgs {
+    pub name: String,
+    /// Where; a directory of the plugin's name unless given. It must be empty or absent.
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PackFormat {
+    /// `luarocks install` takes it.
+    Rock,
+    /// `tar` unpacks it for `lua_package_path`; `luarocks make` builds it.
+    TarGz,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PackArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[arg(long, value_enum, default_value = "rock")]
+    pub format: PackFormat,
+    /// The file to write; named after the rock in this directory unless given.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Where a plugin's sources are.
+#[derive(Clone, Debug, Args)]
+pub struct SourceArgs {
     /// Directory, x.rock, x.tar.gz or x.zip.
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
@@ -162,6 +194,12 @@ pub struct InstallArgs {
     /// Version to record, instead of the one the plugin names.
     #[arg(long = "as-version", value_name = "VERSION")]
     pub as_version: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct InstallArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Permit a lower version than the installed one.
     #[arg(long)]
     pub allow_downgrade: bool,

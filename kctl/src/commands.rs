@@ -3,7 +3,9 @@
 mod completion;
 mod dev;
 mod install;
+mod new;
 mod operation;
+mod pack;
 mod read;
 mod remove;
 mod status;
@@ -57,6 +59,8 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Node(command) => read::nodes(&verb()?, command).await,
         Command::Cluster(_) => read::cluster(&verb()?).await,
         Command::Plugin(command) => match command {
+            PluginCommand::New(args) => new::run(&printer, &args),
+            PluginCommand::Pack(args) => pack::run(&printer, &args),
             PluginCommand::Install(args) => install::run(&verb()?, args).await,
             PluginCommand::Remove(args) => remove::run(&verb()?, args).await,
             PluginCommand::List => read::plugins(&verb()?).await,

@@ -13,7 +13,7 @@ use kctl_shared::proto::v1::{
 };
 
 use super::Verb;
-use crate::cli::{FlowArgs, InstallArgs, RolloutArgs, TargetArgs};
+use crate::cli::{FlowArgs, InstallArgs, RolloutArgs, SourceArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
 use crate::progress;
 
@@ -21,10 +21,7 @@ const CHUNK: usize = 256 * 1024;
 
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
-    let name =
-        args.name.as_deref().map(PluginName::parse).transpose().map_err(|e| Fault::new(e.code, e.message))?;
-    let options = LoadOptions { name, version: args.as_version.clone(), ..LoadOptions::default() };
-    let package = load(&args.reference, &options).map_err(Fault::from)?;
+    let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
     let (digest, bytes) = (package.digest(), package.to_artifact());
     let size: u64 = package.files.iter().map(|f| f.entry.size).sum();
     eprintln!(
@@ -73,6 +70,13 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         None => format!("✔ {plugin} is installed already; nothing to do.\n"),
     })
     .await
+}
+
+/// How a reference of the command line is to be read.
+pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
+    let name = source.name.as_deref().map(PluginName::parse).transpose();
+    let name = name.map_err(|e| Fault::new(e.code, e.message))?;
+    Ok(LoadOptions { name, version: source.as_version.clone(), ..LoadOptions::default() })
 }
 
 async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &[u8]) -> Result<(), Fault> {

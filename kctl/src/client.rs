@@ -7,7 +7,7 @@ use kctl_shared::endpoint;
 use kctl_shared::fault::Fault;
 use tokio::time::Instant;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::context::Context;
 
@@ -28,21 +28,13 @@ impl Client {
     }
 
     async fn connect(&self, url: &str) -> Result<Channel, Fault> {
-        endpoint::check_dial(url, self.context.insecure)?;
         let unreachable = |e: tonic::transport::Error| {
             let cause = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
             Fault::new("UNREACHABLE", format!("no member answers at {url}: {cause}"))
                 .hint("check --server and whether it runs")
         };
-        Endpoint::from_shared(url.to_owned())
-            .map_err(unreachable)?
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-            .map_err(unreachable)
+        let endpoint = endpoint::dial(url, self.context.insecure, CONNECT, KEEPALIVE)?;
+        endpoint.connect().await.map_err(unreachable)
     }
 
     /// Makes a call on the leader. It must be safe to repeat: a read, or a write with a request id.

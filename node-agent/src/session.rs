@@ -58,15 +58,7 @@ pub struct Session {
 }
 
 fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
-    endpoint::check_dial(url, insecure)?;
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|e| Fault::new("ADDRESS_INVALID", format!("{url}: {e}")))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true))
+    endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)
 }
 
 impl Session {
@@ -247,8 +239,7 @@ impl ArtifactSource for Downloads {
         let fault = |status: tonic::Status| Fault::from_status(&status).0;
         let mut stream =
             ArtifactServiceClient::new(channel).download(request).await.map_err(fault)?.into_inner();
-        let limit =
-            usize::try_from(Limits::default().max_total_bytes).unwrap_or(usize::MAX).saturating_mul(2);
+        let limit = usize::try_from(Limits::default().max_artifact()).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.message().await.map_err(fault)? {
             if bytes.len() + chunk.data.len() > limit {

@@ -4,6 +4,9 @@
 //! runs what a control plane tells it to, so an open port is a way to run code on every gateway.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
 
 use crate::fault::Fault;
 
@@ -35,6 +38,22 @@ pub fn check_dial(url: &str, insecure: bool) -> Result<(), Fault> {
     let host = host_of(url)?;
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if insecure || loopback { Ok(()) } else { Err(refuse("dialling", url)) }
+}
+
+/// How a member at `url` is dialled: who vanishes without a word is noticed within two of `keepalive`.
+///
+/// # Errors
+/// As [`check_dial`].
+pub fn dial(url: &str, insecure: bool, connect: Duration, keepalive: Duration) -> Result<Endpoint, Fault> {
+    check_dial(url, insecure)?;
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|e| Fault::new("ADDRESS_INVALID", format!("{url}: {e}")))?;
+    Ok(endpoint
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
+        .keep_alive_while_idle(true))
 }
 
 fn host_of(url: &str) -> Result<&str, Fault> {

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::name::PluginName;
+pub use artifact::pieces;
 pub use error::PackageError;
 pub use hash::{digest_of, hash_tree};
 pub use limits::Limits;

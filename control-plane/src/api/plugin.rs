@@ -104,17 +104,24 @@ impl Wish {
     }
 }
 
-fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decision, Fault> {
-    let mut wish = Wish {
-        kind: OperationKind::Install,
-        id: request::request_id(&r.request_id)?,
-        body: request::body_hash(r),
-        plugin: request::plugin(&r.plugin)?,
-        group: request::group(&r.group)?,
-        target: request::target(r.target.clone())?,
-        policy: r.policy.clone(),
-        reason: request::reason(&r.reason)?,
+/// What every request for a change says, checked; messages share fields, not a type.
+macro_rules! wish {
+    ($kind:expr, $request:ident) => {
+        Wish {
+            kind: $kind,
+            id: request::request_id(&$request.request_id)?,
+            body: request::body_hash($request),
+            plugin: request::plugin(&$request.plugin)?,
+            group: request::group(&$request.group)?,
+            target: request::target($request.target.clone())?,
+            policy: $request.policy.clone(),
+            reason: request::reason(&$request.reason)?,
+        }
     };
+}
+
+fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decision, Fault> {
+    let mut wish = wish!(OperationKind::Install, r);
     if let Some(known) = wish.known(state)? {
         return Ok(known);
     }
@@ -163,16 +170,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
 }
 
 fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision, Fault> {
-    let mut wish = Wish {
-        kind: OperationKind::Remove,
-        id: request::request_id(&r.request_id)?,
-        body: request::body_hash(r),
-        plugin: request::plugin(&r.plugin)?,
-        group: request::group(&r.group)?,
-        target: request::target(r.target.clone())?,
-        policy: r.policy.clone(),
-        reason: request::reason(&r.reason)?,
-    };
+    let mut wish = wish!(OperationKind::Remove, r);
     if let Some(known) = wish.known(state)? {
         return Ok(known);
     }

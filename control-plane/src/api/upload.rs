@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Limits, MAX_VERSION, Package, is_version};
+use kctl_shared::package::{FileEntry, Limits, MAX_VERSION, Package, is_version, pieces};
 use kctl_shared::proto::v1::{self, artifact_service_server::ArtifactService, upload_message::Part};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,15 +16,12 @@ use super::{Api, request};
 use crate::state::command::Command;
 use crate::state::model::Release;
 
-/// Bytes of one download message.
-const CHUNK: usize = 256 * 1024;
-
 impl Api {
     async fn receive(
         &self,
         mut stream: Streaming<v1::UploadMessage>,
     ) -> Result<(Bytes, v1::UploadHeader), Status> {
-        let limit = Limits::default().max_total_bytes.saturating_mul(2);
+        let limit = Limits::default().max_artifact();
         let bad =
             |message: &str| self.fail(&Fault::new("BAD_UPLOAD", message).hint("send it again with kctl"));
         let header = match stream.message().await?.and_then(|m| m.part) {
@@ -111,9 +108,7 @@ impl ArtifactService for Api {
             .map_err(|e| self.fail(&Fault::new("INVALID_DIGEST", format!("{e}"))))?;
         self.artifacts.ensure(&digest).await.map_err(|f| self.fail(&f))?;
         let bytes = self.artifacts.get(&digest).await.map_err(|f| self.fail(&f))?;
-        let chunks = (0..bytes.len())
-            .step_by(CHUNK)
-            .map(move |at| Ok(v1::Chunk { data: bytes.slice(at..bytes.len().min(at + CHUNK)).to_vec() }));
-        Ok(Response::new(tokio_stream::iter(chunks.collect::<Vec<_>>()).boxed()))
+        let chunks: Vec<_> = pieces(&bytes).map(|data| Ok(v1::Chunk { data: data.to_vec() })).collect();
+        Ok(Response::new(tokio_stream::iter(chunks).boxed()))
     }
 }

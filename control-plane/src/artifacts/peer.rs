@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
-use kctl_shared::package::Limits;
+use kctl_shared::package::{Limits, pieces};
 use kctl_shared::proto::raft::peer_service_client::PeerServiceClient;
 use kctl_shared::proto::raft::{self as pb, peer_service_server::PeerService};
 use tonic::{Request, Response, Status, Streaming};
@@ -15,21 +15,15 @@ use tonic::{Request, Response, Status, Streaming};
 use super::store::{self, FileStore};
 use crate::raft::channel;
 
-const CHUNK: usize = 256 * 1024;
-
 fn limit() -> usize {
-    usize::try_from(Limits::default().max_total_bytes).unwrap_or(usize::MAX).saturating_mul(2)
-}
-
-fn pieces(bytes: &Bytes) -> Vec<Bytes> {
-    (0..bytes.len().max(1)).step_by(CHUNK).map(|at| bytes.slice(at..bytes.len().min(at + CHUNK))).collect()
+    usize::try_from(Limits::default().max_artifact()).unwrap_or(usize::MAX)
 }
 
 pub(super) async fn send(url: &str, insecure: bool, digest: Digest, bytes: Bytes) -> Result<(), Fault> {
     let mut client = PeerServiceClient::new(channel(url, insecure)?);
     let size = bytes.len() as u64;
     let part = move |data: Bytes| pb::ArtifactPart { digest: digest.to_string(), size, data: data.to_vec() };
-    let parts: Vec<_> = pieces(&bytes).into_iter().map(part).collect();
+    let parts: Vec<_> = pieces(&bytes).map(part).collect();
     let answer =
         client.store_artifact(tokio_stream::iter(parts)).await.map_err(|s| Fault::from_status(&s).0)?;
     if answer.into_inner().present {
@@ -99,7 +93,7 @@ impl PeerService for PeerRpc {
         let digest = parse(&r.into_inner().digest)?;
         let bytes = store::get(self.store.clone(), digest).await.map_err(|f| f.to_status(None))?;
         let chunks: Vec<_> =
-            pieces(&bytes).into_iter().map(|data| Ok(pb::ArtifactChunk { data: data.to_vec() })).collect();
+            pieces(&bytes).map(|data| Ok(pb::ArtifactChunk { data: data.to_vec() })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 

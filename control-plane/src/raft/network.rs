@@ -15,7 +15,7 @@ use openraft::raft::{
 use openraft::{AnyError, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::types::{FORMAT, MemberAddress, Snapshot, TypeConfig, Vote, decode, encode};
 
@@ -32,16 +32,7 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// # Errors
 /// `INSECURE_ADDRESS`, `ADDRESS_INVALID`.
 pub(crate) fn channel(url: &str, insecure: bool) -> Result<Channel, kctl_shared::fault::Fault> {
-    endpoint::check_dial(url, insecure)?;
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|e| kctl_shared::fault::Fault::new("ADDRESS_INVALID", format!("{url}: {e}")))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
+    Ok(endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)?.connect_lazy())
 }
 
 #[derive(Clone, Debug)]

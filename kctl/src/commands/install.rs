@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{LoadOptions, Package, load};
+use kctl_shared::package::{LoadOptions, Package, load, pieces};
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::upload_message::Part;
@@ -17,12 +18,10 @@ use crate::cli::{FlowArgs, InstallArgs, RolloutArgs, SourceArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
 use crate::progress;
 
-const CHUNK: usize = 256 * 1024;
-
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
     let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
-    let (digest, bytes) = (package.digest(), package.to_artifact());
+    let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
     let size: u64 = package.files.iter().map(|f| f.entry.size).sum();
     eprintln!(
         "✔ packed     {} {}   {} files, {:.1} KiB   {digest}",
@@ -79,7 +78,7 @@ pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
     Ok(LoadOptions { name, version: source.as_version.clone(), ..LoadOptions::default() })
 }
 
-async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &[u8]) -> Result<(), Fault> {
+async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &Bytes) -> Result<(), Fault> {
     let header = UploadHeader {
         plugin: package.plugin.to_string(),
         version: package.version.clone(),
@@ -87,7 +86,7 @@ async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &[u8]) -> R
         size: bytes.len() as u64,
     };
     let mut messages = vec![UploadMessage { part: Some(Part::Header(header)) }];
-    messages.extend(bytes.chunks(CHUNK).map(|c| UploadMessage { part: Some(Part::Chunk(c.to_vec())) }));
+    messages.extend(pieces(bytes).map(|c| UploadMessage { part: Some(Part::Chunk(c.to_vec())) }));
     let stored = verb
         .client
         .call(|channel| {

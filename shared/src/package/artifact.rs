@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 
 use ::tar::{EntryType, Header};
+use bytes::Bytes;
 
 use super::error::PackageError;
 use super::limits::Limits;
@@ -116,6 +117,14 @@ impl Write for Same<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Bytes of one message that carries a part of an artifact.
+const PIECE: usize = 256 * 1024;
+
+/// An artifact as it travels, in order.
+pub fn pieces(artifact: &Bytes) -> impl Iterator<Item = Bytes> {
+    (0..artifact.len()).step_by(PIECE).map(|at| artifact.slice(at..artifact.len().min(at + PIECE)))
 }
 
 #[cfg(test)]

@@ -21,6 +21,13 @@ pub struct Limits {
     pub max_inner: u64,
 }
 
+impl Limits {
+    /// Bytes of an artifact, its headers and padding included.
+    pub fn max_artifact(&self) -> u64 {
+        self.max_total_bytes.saturating_mul(2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;

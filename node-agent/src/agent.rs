@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::action::Action;
+use crate::config::Preflight;
 use crate::gateway::{EnactError, Gateway, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::Packages;
@@ -132,7 +133,7 @@ impl Agent {
                     Err(fault) => Err(Failure::new("FETCH_FAILED", fault.to_string())),
                 };
                 match placed {
-                    Ok(()) => self.ledger.update(|r| r.attempts.succeed(&plugin, grant)),
+                    Ok(()) => self.ledger.update("ledger.worked", |r| r.attempts.succeed(&plugin, grant)),
                     // The network and the disk get better by themselves; wrong bytes do not.
                     Err(f) if matches!(f.code.as_str(), "FETCH_FAILED" | "DISK_FULL") => {
                         self.wait(&plugin, grant, f)
@@ -140,10 +141,12 @@ impl Agent {
                     Err(f) => self.fail(&plugin, grant, f),
                 }
             }
-            Action::Preflight { plugin, grant, release, wanted } => {
+            Action::Preflight { plugin, grant, release, wanted, how } => {
                 self.publish(spec, observed, Some((&plugin, StepWord::Preflight)));
-                match self.preflight(wanted).await {
-                    Ok(()) => self.ledger.update(|r| r.attempts.pass(&plugin, grant, release)),
+                match self.preflight(wanted, how).await {
+                    Ok(()) => {
+                        self.ledger.update("ledger.passed", |r| r.attempts.pass(&plugin, grant, release, how))
+                    }
                     Err(failure) => self.fail(&plugin, grant, failure),
                 }
             }
@@ -154,7 +157,7 @@ impl Agent {
             Action::PutBack => {
                 let before = self.ledger.record().proven.clone();
                 match self.gateway.put_back(&before, &|_| {}).await {
-                    Ok(()) => self.ledger.update(|r| r.put_back_due = false),
+                    Ok(()) => self.ledger.update("ledger.put-back", |r| r.put_back_due = false),
                     Err(failure) => {
                         tracing::warn!(%failure, "not put back yet");
                         tokio::time::sleep(IDLE).await;
@@ -183,9 +186,9 @@ impl Agent {
     }
 
     /// A generation of its own for the list, tried in a scratch Kong, gone afterwards unless it is enacted.
-    async fn preflight(&mut self, mut wanted: Wanted) -> Result<(), Failure> {
+    async fn preflight(&mut self, mut wanted: Wanted, how: Preflight) -> Result<(), Failure> {
         wanted.generation = self.link(&wanted)?;
-        let tried = self.gateway.preflight(&wanted).await;
+        let tried = self.gateway.preflight(&wanted, how).await;
         if let Some(generation) = &wanted.generation
             && let Err(error) = std::fs::remove_dir_all(generation)
         {
@@ -195,7 +198,7 @@ impl Agent {
     }
 
     fn link(&mut self, wanted: &Wanted) -> Result<Option<PathBuf>, Failure> {
-        self.ledger.update(|r| r.generation += 1);
+        self.ledger.update("ledger.generation", |r| r.generation += 1);
         self.packages.link(self.ledger.record().generation, wanted)
     }
 
@@ -222,7 +225,7 @@ impl Agent {
                 Err(failure) => return self.wait(plugin, grant, failure),
             },
         };
-        self.ledger.update(|r| {
+        self.ledger.update("ledger.managed", |r| {
             r.managed.insert(plugin.clone());
         });
         let before = self.ledger.record().proven.clone();
@@ -234,7 +237,7 @@ impl Agent {
         };
         let outcome = self.gateway.enact(&wanted, &before, &progress).await;
         match outcome {
-            Ok(()) => self.ledger.update(|r| {
+            Ok(()) => self.ledger.update("ledger.proven", |r| {
                 r.proven = wanted;
                 r.attempts.succeed(plugin, grant);
             }),
@@ -242,7 +245,7 @@ impl Agent {
             Err(EnactError::Refused(failure) | EnactError::PutBack(failure)) => {
                 self.fail(plugin, grant, failure)
             }
-            Err(EnactError::NotPutBack(failure)) => self.ledger.update(|r| {
+            Err(EnactError::NotPutBack(failure)) => self.ledger.update("ledger.put-back-due", |r| {
                 r.attempts.fail(plugin, grant, failure);
                 r.put_back_due = true;
             }),
@@ -257,12 +260,12 @@ impl Agent {
 
     fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {
         tracing::warn!(%plugin, %grant, %failure, "given up");
-        self.ledger.update(|r| r.attempts.fail(plugin, grant, failure));
+        self.ledger.update("ledger.failed", |r| r.attempts.fail(plugin, grant, failure));
     }
 
     fn wait(&mut self, plugin: &PluginName, grant: Grant, why: Failure) {
         tracing::info!(%plugin, %grant, %why, "waiting");
-        self.ledger.update(|r| r.attempts.wait(plugin, grant, why, Timestamp::now()));
+        self.ledger.update("ledger.waits", |r| r.attempts.wait(plugin, grant, why, Timestamp::now()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::Preflight;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Failure, Grant, ReleaseRef};
 use kctl_shared::time::Timestamp;
@@ -25,6 +26,9 @@ struct Attempt {
     /// Passed the preflight, newest last; `None`: the list without the plugin passed. Two are kept: what is asked for
     /// and what should run may differ, and neither must push the other out.
     passed: Vec<Option<ReleaseRef>>,
+    /// Those among them that a started Kong took.
+    #[serde(default)]
+    booted: Vec<Option<ReleaseRef>>,
     #[serde(skip)]
     waiting: Option<Failure>,
     #[serde(skip)]
@@ -42,7 +46,8 @@ impl Attempts {
     fn edit(&mut self, plugin: &PluginName, grant: Grant) -> &mut Attempt {
         let attempt = self.plugins.entry(plugin.clone()).or_default();
         if attempt.grant != grant {
-            *attempt = Attempt { grant, passed: std::mem::take(&mut attempt.passed), ..Attempt::default() };
+            let (passed, booted) = (std::mem::take(&mut attempt.passed), std::mem::take(&mut attempt.booted));
+            *attempt = Attempt { grant, passed, booted, ..Attempt::default() };
         }
         attempt
     }
@@ -57,8 +62,11 @@ impl Attempts {
 
     /// Whether the list with this release, or without the plugin, passed the preflight lately, whatever the grant was:
     /// files do not change.
-    pub fn has_passed(&self, plugin: &PluginName, release: Option<&ReleaseRef>) -> bool {
-        self.plugins.get(plugin).is_some_and(|a| a.passed.iter().any(|p| p.as_ref() == release))
+    pub fn has_passed(&self, plugin: &PluginName, release: Option<&ReleaseRef>, how: Preflight) -> bool {
+        self.plugins.get(plugin).is_some_and(|a| {
+            let passed = if how == Preflight::Boot { &a.booted } else { &a.passed };
+            passed.iter().any(|p| p.as_ref() == release)
+        })
     }
 
     /// Whether the plugin may be worked on under this grant now.
@@ -91,14 +99,20 @@ impl Attempts {
         (attempt.waiting, attempt.pauses, attempt.not_before) = (None, 0, Timestamp(0));
     }
 
-    pub fn pass(&mut self, plugin: &PluginName, grant: Grant, release: Option<ReleaseRef>) {
+    pub fn pass(&mut self, plugin: &PluginName, grant: Grant, release: Option<ReleaseRef>, how: Preflight) {
         self.succeed(plugin, grant);
-        let passed = &mut self.edit(plugin, grant).passed;
-        passed.retain(|p| *p != release);
-        passed.push(release);
-        if passed.len() > KEPT_PASSES {
-            passed.remove(0);
+        let attempt = self.edit(plugin, grant);
+        attempt.passed.retain(|p| *p != release);
+        attempt.passed.push(release.clone());
+        if attempt.passed.len() > KEPT_PASSES {
+            attempt.passed.remove(0);
         }
+        if how == Preflight::Boot {
+            attempt.booted.retain(|b| *b != release);
+            attempt.booted.push(release);
+        }
+        let Attempt { passed, booted, .. } = attempt;
+        booted.retain(|b| passed.contains(b));
     }
 
     /// Forgets plugins the spec does not name any more.

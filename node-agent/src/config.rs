@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use kctl_shared::endpoint;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::{GroupName, NodeId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::kong::KongConfig;
+use crate::gateway::locate;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,21 +27,23 @@ pub struct Config {
     /// Where plugin files go; readable by Kong's workers.
     #[serde(default = "default_lua_dir")]
     pub lua_dir: PathBuf,
+    #[serde(default)]
     pub kong: KongSection,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is not said is looked for, see [`locate`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct KongSection {
-    pub bin: PathBuf,
-    pub conf: PathBuf,
-    pub prefix: PathBuf,
-    #[serde(default)]
+    pub bin: Option<PathBuf>,
+    /// The file the running Kong was started with.
+    pub conf: Option<PathBuf>,
+    pub prefix: Option<PathBuf>,
     pub preflight: Preflight,
 }
 
-/// How a list is tried before anything running is touched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// How a list is tried before anything running is touched; the later, the more thoroughly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preflight {
     /// `kong config parse`, and a scratch boot where that fails.
@@ -74,11 +79,28 @@ impl Config {
         for url in &config.control_plane {
             endpoint::check_dial(url, config.insecure)?;
         }
-        for dir in [&config.state_dir, &config.lua_dir, &config.kong.conf, &config.kong.prefix] {
+        let kong = [&config.kong.conf, &config.kong.prefix].into_iter().flatten();
+        for dir in [&config.state_dir, &config.lua_dir].into_iter().chain(kong) {
             if !dir.is_absolute() {
                 return Err(invalid(format!("{} is not an absolute path", dir.display())));
             }
         }
         Ok(config)
+    }
+
+    /// Where Kong is, as far as it was said, and where it was found otherwise.
+    ///
+    /// # Errors
+    /// `KONG_NOT_LOCATED`.
+    pub fn kong(&self) -> Result<KongConfig, Fault> {
+        let told = self.kong.clone();
+        Ok(KongConfig {
+            bin: told.bin.map_or_else(locate::bin, Ok)?,
+            conf: told.conf.map_or_else(locate::conf, Ok)?,
+            prefix: told.prefix.map_or_else(locate::prefix, Ok)?,
+            state_dir: self.state_dir.clone(),
+            lua_dir: self.lua_dir.clone(),
+            preflight: told.preflight,
+        })
     }
 }

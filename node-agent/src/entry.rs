@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::claim::Claim;
 use crate::config::Config;
 use crate::entities;
 use crate::gateway::{Gateway, kong};
@@ -33,14 +34,11 @@ const DAEMON: Daemon = Daemon {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     DAEMON.main(args, |config, shutdown| async move {
         let config = Config::load(&config)?;
-        let gateway = Arc::new(kong::Kong::new(kong::KongConfig {
-            bin: config.kong.bin.clone(),
-            conf: config.kong.conf.clone(),
-            prefix: config.kong.prefix.clone(),
-            state_dir: config.state_dir.clone(),
-            lua_dir: config.lua_dir.clone(),
-            preflight: config.kong.preflight,
-        }));
+        let kong = config.kong()?;
+        tracing::info!(bin = %kong.bin.display(), conf = %kong.conf.display(), prefix = %kong.prefix.display(), "the Kong of this node");
+        // One that was never started has no prefix, and nobody works on it.
+        let _ours = Claim::on(&[&kong.prefix])?;
+        let gateway = Arc::new(kong::Kong::new(kong));
         run(config, gateway, shutdown).await
     })
 }
@@ -56,6 +54,7 @@ pub async fn run(
 ) -> Result<(), Fault> {
     let ledger = Ledger::open(&config.state_dir, &config.node)?;
     let packages = Packages::open(&config.lua_dir)?;
+    let _ours = Claim::on(&[&config.lua_dir])?;
     let identity = Identity {
         node: config.node.to_string(),
         group: config.group.to_string(),

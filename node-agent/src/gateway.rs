@@ -6,13 +6,13 @@
 mod admin_api;
 mod cli;
 mod conf_file;
-mod durable;
 mod effective;
 mod error_log;
 pub mod kong;
 pub mod kong_conf;
 mod kong_env;
 mod listen;
+pub mod locate;
 mod preflight;
 mod process;
 mod record;
@@ -26,6 +26,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Entity, Failure, KongFacts, ReleaseRef, StepWord};
+
+use crate::config::Preflight;
 
 /// What our part of a node's configuration should be. Names in the directive that are in neither set always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -90,7 +92,7 @@ pub trait Gateway: Send + Sync {
     /// # Errors
     /// The code says who is to blame (`PREFLIGHT_FAILED`, `MISSING_DEPENDENCY`, `NODE_ALREADY_BROKEN`, `EFFECTIVE_CONFIG_DIFFERS`, …), the
     /// message has Kong's own words.
-    async fn preflight(&self, wanted: &Wanted) -> Result<(), Failure>;
+    async fn preflight(&self, wanted: &Wanted, how: Preflight) -> Result<(), Failure>;
 
     /// Makes the running Kong as `wanted` says and proves it: edit conf, prepare, reload, prove. Steps that are already
     /// true are skipped, so that calling it again after a crash sends at most one more HUP. `before` is the last proven

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kctl_shared::digest::Digest;
@@ -15,6 +15,7 @@ use kctl_shared::spec::NodeSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::Attempts;
+use crate::durable;
 use crate::gateway::Wanted;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Ledger {
         record.node = Some(node.clone());
         record.boot += 1;
         let mut ledger = Self { path, record, _lock: lock };
-        ledger.write();
+        ledger.write("ledger.start");
         Ok(ledger)
     }
 
@@ -87,15 +88,15 @@ impl Ledger {
         &self.record
     }
 
-    /// Changes the record and returns once it is on the disk.
-    pub fn update(&mut self, change: impl FnOnce(&mut Record)) {
+    /// Changes the record and returns once it is on the disk; `step` is one of [`durable::STEPS`].
+    pub fn update(&mut self, step: &'static str, change: impl FnOnce(&mut Record)) {
         change(&mut self.record);
-        self.write();
+        self.write(step);
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, step: &'static str) {
         let body = serde_json::to_vec(&self.record).unwrap_or_default();
-        if let Err(error) = replace(&self.path, &seal(&body)) {
+        if let Err(error) = durable::replace(step, &self.path, &seal(&body)) {
             tracing::error!(%error, path = %self.path.display(), "LEDGER_WRITE_FAILED: ending rather than guessing what is on the disk");
             std::process::exit(70);
         }
@@ -121,7 +122,7 @@ impl Ledger {
                 return Ok(false);
             }
         }
-        self.update(|r| {
+        self.update("ledger.spec", |r| {
             r.attempts.retain(|p| spec.plugins.contains_key(p));
             r.spec = Some(spec);
         });
@@ -141,15 +142,6 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
 fn restrict(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@
 pub mod action;
 pub mod agent;
 pub mod attempts;
+mod claim;
 pub mod config;
+pub mod durable;
 pub mod entities;
 pub mod entry;
 pub mod gateway;

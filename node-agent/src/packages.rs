@@ -10,9 +10,8 @@
 //! synced before it gets its name, so a name is a promise.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kctl_shared::digest::Digest;
@@ -21,6 +20,7 @@ use kctl_shared::name::PluginName;
 use kctl_shared::package::{Limits, Package, hash_tree};
 use kctl_shared::spec::Failure;
 
+use crate::durable::{self, make_directories};
 use crate::gateway::Wanted;
 
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Packages {
     pub fn open(root: &Path) -> Result<Self, Fault> {
         let make = || -> io::Result<()> {
             for dir in ["store", "gen", "staging", "trash"] {
-                make_dirs(&root.join(dir))?;
+                make_directories(&root.join(dir))?;
             }
             // What a crash left half way is on no path and in no promise.
             for dir in ["staging", "trash"] {
@@ -101,6 +101,7 @@ impl Packages {
             }
             self.delete(plugin, digest)?;
         }
+        durable::ensure_room(&[&self.root], artifact.len() as u64)?;
         self.write(&package, &target).map_err(|e| failed("cannot place", &target, &e))?;
         if self.verify(plugin, digest) {
             return Ok(());
@@ -113,23 +114,19 @@ impl Packages {
         let staging = tempfile::tempdir_in(self.root.join("staging"))?;
         let tree = staging.path().join("release");
         let plugin = tree.join("kong/plugins").join(package.plugin.as_str());
-        make_dirs(&plugin)?;
+        make_directories(&plugin)?;
         for packaged in &package.files {
             let path = plugin.join(&packaged.entry.path);
             if let Some(parent) = path.parent() {
-                make_dirs(parent)?;
+                make_directories(parent)?;
             }
-            let mut file = File::create_new(&path)?;
-            file.write_all(&packaged.bytes)?;
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.sync_all()?;
+            durable::write_new("store.file", &path, &packaged.bytes, 0o644)?;
         }
         sync_tree(&tree)?;
         let parent = target.parent().unwrap_or(&self.root);
-        make_dirs(parent)?;
-        fs::rename(&tree, target)?;
-        sync_dir(parent)?;
-        sync_dir(&self.root.join("store"))
+        make_directories(parent)?;
+        durable::sync_directory(&self.root.join("store"))?;
+        durable::rename("store.release", &tree, target)
     }
 
     /// Takes a release's files away: renamed out of sight first, so that no half a release is ever on a path.
@@ -140,14 +137,11 @@ impl Packages {
         let source = self.release_dir(plugin, digest);
         let work = || -> io::Result<()> {
             let trash = tempfile::tempdir_in(self.root.join("trash"))?;
-            match fs::rename(&source, trash.path().join("release")) {
+            match durable::rename("store.delete", &source, &trash.path().join("release")) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
             let parent = source.parent().unwrap_or(&self.root);
-            if parent.exists() {
-                sync_dir(parent)?;
-            }
             // Only goes when it is empty; another release of the plugin keeps it.
             let _others_remain = fs::remove_dir(parent);
             trash.close()
@@ -168,17 +162,14 @@ impl Packages {
             let staging = tempfile::tempdir_in(self.root.join("staging"))?;
             let tree = staging.path().join("gen");
             let plugins = tree.join("kong/plugins");
-            make_dirs(&plugins)?;
+            make_directories(&plugins)?;
             for (plugin, release) in &wanted.listed {
                 let (name, digest) = (plugin.as_str(), release.digest.hex());
-                symlink(
-                    format!("../../../../store/{name}/{digest}/kong/plugins/{name}"),
-                    plugins.join(name),
-                )?;
+                let release = format!("../../../../store/{name}/{digest}/kong/plugins/{name}");
+                durable::link("gen.link", &release, &plugins.join(name))?;
             }
             sync_tree(&tree)?;
-            fs::rename(&tree, &target)?;
-            sync_dir(&self.root.join("gen"))
+            durable::rename("gen.release", &tree, &target)
         };
         work().map_err(|e| failed("cannot link", &target, &e))?;
         Ok(Some(target))
@@ -213,30 +204,15 @@ impl Packages {
     /// `PLACING_FAILED`.
     pub fn collect(&self, used: &BTreeSet<PathBuf>) -> Result<(), Failure> {
         for generation in self.idle_generations(used) {
-            fs::remove_dir_all(&generation).map_err(|e| failed("cannot delete", &generation, &e))?;
+            let work = || -> io::Result<()> {
+                let trash = tempfile::tempdir_in(self.root.join("trash"))?;
+                durable::rename("gen.delete", &generation, &trash.path().join("gen"))?;
+                trash.close()
+            };
+            work().map_err(|e| failed("cannot delete", &generation, &e))?;
         }
         Ok(())
     }
-}
-
-fn make_dirs(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_dirs(parent)?;
-    }
-    match fs::create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => {
-            other?;
-            fs::set_permissions(path, Permissions::from_mode(0o755))
-        }
-    }
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 fn sync_tree(path: &Path) -> io::Result<()> {
@@ -246,5 +222,5 @@ fn sync_tree(path: &Path) -> io::Result<()> {
             sync_tree(&entry.path())?;
         }
     }
-    sync_dir(path)
+    durable::sync_directory(path)
 }

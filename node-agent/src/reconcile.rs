@@ -13,6 +13,7 @@ use kctl_shared::time::Timestamp;
 
 use crate::action::Action;
 use crate::attempts::Attempts;
+use crate::config::Preflight;
 use crate::gateway::{KongObserved, Wanted};
 
 /// The node as it is.
@@ -57,6 +58,11 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
     actions
 }
 
+/// How thorough a preflight the spec asks for.
+pub fn how(spec: &PluginSpec) -> Preflight {
+    if spec.boot { Preflight::Boot } else { Preflight::Parse }
+}
+
 struct Round<'a> {
     plugin: &'a PluginName,
     spec: &'a PluginSpec,
@@ -79,26 +85,28 @@ impl Round<'_> {
         if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r.digest)) {
             return Some(Action::Fetch { plugin: plugin.clone(), grant, release: release.clone() });
         }
-        if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r))) {
-            return Some(self.preflight(Some(release)));
+        if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r), how(self.spec)))
+        {
+            return Some(self.preflight(Some(release), how(self.spec)));
         }
         // Nothing is asked of a Kong that does not run; why is part of the status.
         if self.observed.kong.facts.state != KongState::Running || self.is_as_wanted() || self.is_foreign() {
             return None;
         }
         let enabled = self.spec.enabled.as_ref();
-        if !self.passed(enabled) {
-            return Some(self.preflight(enabled));
+        if !self.passed(enabled, Preflight::Parse) {
+            return Some(self.preflight(enabled, Preflight::Parse));
         }
         Some(Action::Enact { plugin: plugin.clone(), grant, wanted: self.wanted(enabled) })
     }
 
-    fn preflight(&self, release: Option<&ReleaseRef>) -> Action {
+    fn preflight(&self, release: Option<&ReleaseRef>, how: Preflight) -> Action {
         Action::Preflight {
             plugin: self.plugin.clone(),
             grant: self.spec.grant,
             release: release.cloned(),
             wanted: self.wanted(release),
+            how,
         }
     }
 
@@ -106,8 +114,8 @@ impl Round<'_> {
         self.observed.stored.get(self.plugin).is_some_and(|s| s.contains(&digest))
     }
 
-    fn passed(&self, release: Option<&ReleaseRef>) -> bool {
-        self.attempts.has_passed(self.plugin, release)
+    fn passed(&self, release: Option<&ReleaseRef>, how: Preflight) -> bool {
+        self.attempts.has_passed(self.plugin, release, how)
     }
 
     /// The last proven configuration with only this plugin changed, so that a failure is blamed on the right one.

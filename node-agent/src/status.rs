@@ -71,6 +71,11 @@ fn plugin_status(
     let failure = attempts.failure(plugin, wanted.grant).cloned();
     let mut waiting = attempts.waiting(plugin, wanted.grant).cloned();
     let as_wanted = proven.map(|p| p.digest) == wanted.enabled.as_ref().map(|e| e.digest);
+    let exactly = staged.iter().map(|r| r.digest).eq(wanted.staged.iter().map(|r| r.digest));
+    if as_wanted && exactly {
+        // Whatever was in the way, nothing is left to do.
+        waiting = None;
+    }
     if !as_wanted && failure.is_none() {
         match kong.facts.state {
             KongState::Down => waiting = Some(Failure::new("KONG_DOWN", "Kong is not running")),
@@ -95,7 +100,11 @@ fn plugin_status(
             .cloned()
             .or_else(|| (running && seen && wanted.enabled.is_none()).then(|| unknown(wanted)).flatten()),
         staged,
-        preflighted: wanted.preflight.as_ref().filter(|p| attempts.has_passed(plugin, Some(p))).cloned(),
+        preflighted: wanted
+            .preflight
+            .as_ref()
+            .filter(|p| attempts.has_passed(plugin, Some(p), reconcile::how(wanted)))
+            .cloned(),
         word,
         failure,
         waiting,

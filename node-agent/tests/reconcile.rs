@@ -76,7 +76,10 @@ impl Node {
         let wanted = release(name, self.rng.random_range(1..=2));
         let mut spec = PluginSpec { grant: self.grant(), ..PluginSpec::default() };
         match self.rng.random_range(0..4) {
-            0 => spec.preflight = Some(wanted.clone()),
+            0 => {
+                spec.preflight = Some(wanted.clone());
+                spec.boot = self.rng.random_bool(0.5);
+            }
             1 => spec.enabled = Some(wanted.clone()),
             2 => {}
             _ => {
@@ -179,7 +182,9 @@ impl Node {
                 self.attempts.succeed(&plugin, grant);
             }
             Action::Preflight { plugin, grant, .. } if !luck => self.attempts.fail(&plugin, grant, trouble()),
-            Action::Preflight { plugin, grant, release, .. } => self.attempts.pass(&plugin, grant, release),
+            Action::Preflight { plugin, grant, release, how, .. } => {
+                self.attempts.pass(&plugin, grant, release, how)
+            }
             Action::Enact { plugin, grant, wanted } => {
                 self.seen.managed.insert(plugin.clone());
                 match self.rng.random_range(0..4) {

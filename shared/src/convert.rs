@@ -71,6 +71,7 @@ impl From<&NodeSpec> for pb::NodeSpec {
                     enabled: p.enabled.as_ref().map(Into::into),
                     staged: p.staged.iter().map(Into::into).collect(),
                     preflight: p.preflight.as_ref().map(Into::into),
+                    boot: p.boot,
                 })
                 .collect(),
             task: s.task.as_ref().map(|t| pb::EntityTask {
@@ -95,6 +96,7 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 enabled: p.enabled.map(release).transpose()?,
                 staged: releases(p.staged)?,
                 preflight: p.preflight.map(release).transpose()?,
+                boot: p.boot,
             };
             if spec.enabled.as_ref().is_some_and(|e| !spec.staged.contains(e)) {
                 return Err(bad("spec", format!("{} is to be enabled but not staged", p.plugin)));

@@ -98,6 +98,9 @@ pub struct PluginSpec {
     pub staged: BTreeSet<ReleaseRef>,
     /// Prove in a scratch Kong that the node's list loads with this release in it; nothing running is touched.
     pub preflight: Option<ReleaseRef>,
+    /// With a Kong that is started for a moment, also where loading alone says nothing against it.
+    #[serde(default)]
+    pub boot: bool,
 }
 
 /// Work on Kong's plugin entities for one node of a group: delete the listed ids, then scan and keep scanning. The

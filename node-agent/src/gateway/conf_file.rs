@@ -6,14 +6,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::durable::{self, sync_directory};
 use super::kong_conf::{ConfError, KongConf, MAX_BYTES, too_large};
+use crate::durable::{self, faults, pass};
 
+const STEP: &str = "conf.write";
 /// Backups kept beside the agent's state.
 const BACKUPS: usize = 10;
-
-/// Bytes that must be free wherever a step is going to write; what the step writes is far below it.
-const HEADROOM: u64 = 4 << 20;
 
 /// A kong.conf as it was read.
 #[derive(Debug)]
@@ -79,8 +77,15 @@ impl ConfFile {
         let temporary = temporary_beside(&self.target);
         let written = self.write_beside(&temporary, text);
         let done = written.and_then(|()| self.unchanged()).and_then(|()| {
-            fs::rename(&temporary, &self.target).map_err(|e| self.not_written(&e))?;
-            sync_directory(directory).map_err(|e| self.not_written(&e))
+            let renamed = || -> io::Result<()> {
+                let former = faults::former(&self.target);
+                fs::rename(&temporary, &self.target)?;
+                faults::renamed(&temporary, &self.target, former);
+                pass(STEP, "renamed")?;
+                durable::sync_directory(directory)?;
+                pass(STEP, "done")
+            };
+            renamed().map_err(|e| self.not_written(&e))
         });
         if done.is_err() {
             // Whatever is left there is ours and of no use to anybody.
@@ -92,12 +97,14 @@ impl ConfFile {
     fn write_beside(&self, temporary: &Path, text: &[u8]) -> Result<(), ConfError> {
         // A leftover of an earlier run must not lend its owner or mode.
         let _ = fs::remove_file(temporary);
+        pass(STEP, "before").map_err(|e| self.not_written(&e))?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(temporary)
             .map_err(|e| self.not_written(&e))?;
+        faults::created(temporary);
         file.write_all(text).map_err(|e| self.not_written(&e))?;
         let now = file.metadata().map_err(|e| self.not_written(&e))?;
         if (now.uid(), now.gid()) != self.owner {
@@ -110,8 +117,11 @@ impl ConfFile {
             })?;
         }
         file.set_permissions(fs::Permissions::from_mode(self.mode)).map_err(|e| self.not_written(&e))?;
+        faults::written(temporary);
+        pass(STEP, "written").map_err(|e| self.not_written(&e))?;
         durable::sync(&file);
-        Ok(())
+        faults::synced(temporary);
+        pass(STEP, "synced").map_err(|e| self.not_written(&e))
     }
 
     fn unchanged(&self) -> Result<(), ConfError> {
@@ -176,24 +186,8 @@ fn back_up(text: &[u8], backups: &Path) -> io::Result<()> {
     }
     let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     let path = backups.join(format!("kong.conf.{stamp:015}"));
-    durable::replace(&path, text)?;
+    durable::replace("conf.backup", &path, text)?;
     let surplus = (kept.len() + 1).saturating_sub(BACKUPS);
     kept.iter().take(surplus).for_each(|old| drop(fs::remove_file(old)));
-    Ok(())
-}
-
-/// # Errors
-/// `DISK_FULL` when one of the directories is on a file system with next to no room.
-pub(super) fn ensure_room(directories: &[&Path]) -> Result<(), ConfError> {
-    for directory in directories {
-        // A file system that does not tell is taken for one with room: writing will show.
-        let Ok(stat) = rustix::fs::statvfs(*directory) else { continue };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free < HEADROOM {
-            let message =
-                format!("{} has only {free} bytes free; nothing was touched; make room", directory.display());
-            return Err(ConfError::new("DISK_FULL", message));
-        }
-    }
     Ok(())
 }

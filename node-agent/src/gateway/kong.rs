@@ -168,7 +168,7 @@ impl Gateway for Kong {
         self.proven_now(wanted).await
     }
 
-    async fn preflight(&self, wanted: &Wanted) -> Result<(), Failure> {
+    async fn preflight(&self, wanted: &Wanted, how: Preflight) -> Result<(), Failure> {
         let conf = self.conf()?;
         let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
         let tree = Tree::of(self.prefix());
@@ -182,7 +182,7 @@ impl Gateway for Kong {
             // Nothing was ever started here; there is nothing that could come out differently.
             None => Environment::new(),
         };
-        let (how, limit) = (self.config.preflight, self.limits.command);
+        let (how, limit) = (how.max(self.config.preflight), self.limits.command);
         let trial = Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit };
         let Err(refused) = trial.load(&edited).await else { return Ok(()) };
         // Was it broken before?

@@ -92,15 +92,30 @@ fn by_title(prefix: &Path) -> Option<Process> {
         .find(|process| is_master_of(process, prefix))
 }
 
+/// Prefixes of all Kongs that run on this machine: of masters that a `kong` prepared.
+pub fn prefixes() -> Vec<PathBuf> {
+    let all = procfs::process::all_processes().into_iter().flatten().filter_map(Result::ok);
+    let named = all.filter_map(|process| Some((prefix_in(&title(&process))?, process)));
+    let mut found: Vec<PathBuf> = named
+        .filter(|(prefix, process)| prefix.join(".kong_env").exists() && is_master_of(process, prefix))
+        .map(|(prefix, _)| prefix)
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn prefix_in(title: &str) -> Option<PathBuf> {
+    let mut words = title.strip_prefix(MASTER)?.split_whitespace();
+    words.find(|word| *word == "-p")?;
+    words.next().map(PathBuf::from)
+}
+
 /// `nginx: master process <binary> -p <prefix> -c nginx.conf`; a freshly forked worker has the same title and a master
 /// for its parent.
 fn is_master_of(process: &Process, prefix: &Path) -> bool {
     let title = title(process);
-    let mut words = title.split_whitespace();
-    if !title.starts_with(MASTER) || !words.any(|word| word == "-p") {
-        return false;
-    }
-    let theirs = PathBuf::from(words.next().unwrap_or_default());
+    let Some(theirs) = prefix_in(&title) else { return false };
     if theirs != prefix && fs::canonicalize(&theirs).ok() != fs::canonicalize(prefix).ok() {
         return false;
     }

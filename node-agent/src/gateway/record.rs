@@ -14,9 +14,9 @@ use kctl_shared::spec::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::Wanted;
-use super::durable::replace;
 use super::error_log::LogMark;
 use super::process::{self, ProcessId, Tree};
+use crate::durable::replace;
 
 /// Reloads remembered; older ones than this many have no workers left in practice.
 const MAX_LOADS: usize = 64;
@@ -125,7 +125,7 @@ impl Record {
     pub fn keep_armed(&self, path: &Path) -> Result<(), Failure> {
         match fs::read(path) {
             Ok(bytes) if !bytes.is_empty() => {
-                replace(&self.armed, &bytes).map_err(|e| not_written(&self.armed, &e))
+                replace("kong.keep-armed", &self.armed, &bytes).map_err(|e| not_written(&self.armed, &e))
             }
             _ => Ok(()),
         }
@@ -154,7 +154,7 @@ impl Record {
     }
 
     pub fn intend(&self, pending: Pending) -> Result<(), Failure> {
-        self.change(|memory| {
+        self.change("kong.intend", |memory| {
             let known = memory.pending.get_or_insert_default();
             known.added.extend(pending.added);
             known.removed.extend(pending.removed);
@@ -169,7 +169,7 @@ impl Record {
         generation: Option<PathBuf>,
         log: Vec<LogMark>,
     ) -> Result<(), Failure> {
-        self.change(|memory| {
+        self.change("kong.sending", |memory| {
             memory.about(tree, before);
             memory.loads.push(Load { generation, sent: process::ticks_now(), proven: None });
             if memory.loads.len() > MAX_LOADS {
@@ -186,7 +186,7 @@ impl Record {
         if self.lock().proof.as_ref() == Some(&proof) && self.lock().pending.is_none() {
             return Ok(());
         }
-        self.change(|memory| {
+        self.change("kong.proven", |memory| {
             memory.about(tree, wanted.generation.clone());
             memory.proof = Some(proof);
             memory.pending = None;
@@ -198,14 +198,14 @@ impl Record {
 
     /// The edit under way was taken back before anything running was touched.
     pub fn taken_back(&self) -> Result<(), Failure> {
-        self.change(|memory| memory.pending = None)
+        self.change("kong.taken-back", |memory| memory.pending = None)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Memory)) -> Result<(), Failure> {
+    fn change(&self, step: &'static str, change: impl FnOnce(&mut Memory)) -> Result<(), Failure> {
         let mut memory = self.lock();
         change(&mut memory);
         let bytes = serde_json::to_vec(&*memory).unwrap_or_default();
-        replace(&self.path, &bytes).map_err(|error| not_written(&self.path, &error))
+        replace(step, &self.path, &bytes).map_err(|error| not_written(&self.path, &error))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {

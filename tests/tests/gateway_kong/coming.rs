@@ -13,7 +13,7 @@ async fn a_plugin_comes_is_proven_and_goes_without_a_trace() {
     let kong = node.gateway();
     let before = without("hello", None);
     let wanted = node.plugin("hello", "1.0.0", "");
-    assert_eq!(kong.preflight(&wanted).await, Ok(()));
+    assert_eq!(kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     assert_eq!(node.read_conf(), conf);
     enact(&kong, &wanted, &before).await.unwrap();
     assert_eq!(node.loaded("hello").as_deref(), Some("1.0.0"));

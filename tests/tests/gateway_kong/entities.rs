@@ -24,7 +24,7 @@ async fn a_kong_that_is_down_or_held_is_waited_for() {
     assert_eq!(waiting(enact(&kong, &wanted, &before).await).code, "KONG_DOWN");
     assert_eq!(node.read_conf(), conf);
     // It can still be tried, and goes on when Kong is back.
-    assert_eq!(kong.preflight(&wanted).await, Ok(()));
+    assert_eq!(kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     node.start();
     enact(&kong, &wanted, &before).await.unwrap();
     assert_eq!(node.loaded("hello").as_deref(), Some("1.0.0"));
@@ -91,7 +91,7 @@ async fn a_database_that_is_away_is_waited_for() {
     let kong = node.gateway();
     let (wanted, before) = (node.plugin("hello", "1.0.0", ""), without("hello", None));
     let footprint = node.footprint();
-    assert_eq!(kong.preflight(&wanted).await, Ok(()));
+    assert_eq!(kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     database.down();
     assert_eq!(waiting(enact(&kong, &wanted, &before).await).code, "DATABASE_UNREACHABLE");
     database.up();

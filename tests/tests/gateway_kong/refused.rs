@@ -57,7 +57,7 @@ async fn what_does_not_load_is_refused_before_anything_is_touched() {
         let to = wanted.generation.clone().unwrap().join("kong/plugins/bad");
         std::fs::rename(bad.generation.unwrap().join("kong/plugins/bad"), to).unwrap();
         wanted.listed.extend(bad.listed);
-        let failure = kong.preflight(&wanted).await.unwrap_err();
+        let failure = kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await.unwrap_err();
         assert_eq!(failure.code, code, "{failure}");
         assert!(failure.message.contains(words), "{failure}");
         assert!(!failure.message.contains("stack traceback") && !failure.message.contains('\n'), "{failure}");
@@ -77,7 +77,7 @@ async fn what_only_shows_after_the_reload_is_put_back() {
     let ready = node.ready();
 
     let init = node.plugin("hello", "1.1.0", "function H:init_worker() error('boom in init_worker') end");
-    assert_eq!(kong.preflight(&init).await, Ok(()));
+    assert_eq!(kong.preflight(&init, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     let failure = put_back(enact(&kong, &init, &good).await);
     assert_eq!(failure.code, "INIT_WORKER_FAILED", "{failure}");
     assert!(failure.message.contains("boom in init_worker"), "{failure}");
@@ -91,7 +91,7 @@ async fn what_only_shows_after_the_reload_is_put_back() {
     ];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let api = node.generation(&[("hello", "1.2.0", &files)]);
-    assert_eq!(kong.preflight(&api).await, Ok(()));
+    assert_eq!(kong.preflight(&api, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     let failure = put_back(enact(&kong, &api, &good).await);
     assert_eq!(failure.code, "ADMIN_API_BROKEN", "{failure}");
     assert!(failure.message.contains("boom in api.lua"), "{failure}");
@@ -100,9 +100,15 @@ async fn what_only_shows_after_the_reload_is_put_back() {
 
     // A boot sees both.
     let kong = node.gateway_with(Preflight::Boot);
-    assert_eq!(kong.preflight(&init).await.unwrap_err().code, "INIT_WORKER_FAILED");
-    assert_eq!(kong.preflight(&api).await.unwrap_err().code, "ADMIN_API_BROKEN");
-    assert_eq!(kong.preflight(&good).await, Ok(()));
+    assert_eq!(
+        kong.preflight(&init, kctl_node_agent::config::Preflight::Parse).await.unwrap_err().code,
+        "INIT_WORKER_FAILED"
+    );
+    assert_eq!(
+        kong.preflight(&api, kctl_node_agent::config::Preflight::Parse).await.unwrap_err().code,
+        "ADMIN_API_BROKEN"
+    );
+    assert_eq!(kong.preflight(&good, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
 }
 
 #[tokio::test]
@@ -131,7 +137,10 @@ async fn a_node_that_was_broken_before_is_told_so() {
     // Listed by hand, never loaded, not there.
     let conf = node.read_conf().replace("plugins = bundled", "plugins = bundled,ghost");
     node.write_conf(&conf);
-    let failure = kong.preflight(&node.plugin("hello", "1.0.0", "")).await.unwrap_err();
+    let failure = kong
+        .preflight(&node.plugin("hello", "1.0.0", ""), kctl_node_agent::config::Preflight::Parse)
+        .await
+        .unwrap_err();
     assert_eq!(failure.code, "NODE_ALREADY_BROKEN", "{failure}");
     assert!(failure.message.contains("ghost plugin is enabled but not installed"), "{failure}");
     assert_eq!(node.read_conf(), conf);
@@ -144,7 +153,7 @@ async fn a_master_that_ends_over_a_plugin_is_told_and_its_files_are_put_back() {
     let original = node.read_conf();
     let wanted =
         node.generation(&[("hello", "1.0.0", &[("handler.lua", "os.exit(0)"), ("schema.lua", SCHEMA)])]);
-    let failure = kong.preflight(&wanted).await.unwrap_err();
+    let failure = kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await.unwrap_err();
     assert_eq!(failure.code, "PREFLIGHT_FAILED", "{failure}");
     // Without a preflight it ends the running one.
     let before = without("hello", None);

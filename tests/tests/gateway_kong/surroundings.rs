@@ -24,7 +24,7 @@ async fn settings_from_the_environment_survive() {
     };
     let before = settings(&node);
     assert!(before.contains(&"log_level = info".to_owned()), "{before:?}");
-    assert_eq!(kong.preflight(&wanted).await, Ok(()));
+    assert_eq!(kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     enact(&kong, &wanted, &without("hello", None)).await.unwrap();
     assert_eq!(settings(&node), before);
     assert_eq!(node.get("/").unwrap().1["configuration"]["log_level"], "info");
@@ -40,7 +40,10 @@ async fn plugins_from_the_environment_are_left_alone() {
     let kong = node.gateway();
     let wanted = node.plugin("hello", "1.0.0", "");
     let footprint = node.footprint();
-    assert_eq!(kong.preflight(&wanted).await.unwrap_err().code, "ENV_OVERRIDES_CONF");
+    assert_eq!(
+        kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await.unwrap_err().code,
+        "ENV_OVERRIDES_CONF"
+    );
     let failure = refused(enact(&kong, &wanted, &without("hello", None)).await);
     assert_eq!(failure.code, "ENV_OVERRIDES_CONF", "{failure}");
     assert_eq!(node.footprint(), footprint);
@@ -104,13 +107,19 @@ async fn every_odd_conf_and_command_has_its_code_and_changes_nothing() {
             node.write_conf(text);
         }
         assert_eq!(refused(enact(&kong, &wanted, &before).await).code, code);
-        assert_eq!(kong.preflight(&wanted).await.unwrap_err().code, code);
+        assert_eq!(
+            kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await.unwrap_err().code,
+            code
+        );
         assert_eq!(std::fs::read_to_string(node.conf()).ok(), text, "{code}");
         node.write_conf(&original);
     }
     std::fs::remove_file(node.conf()).unwrap();
     std::fs::create_dir(node.conf()).unwrap();
-    assert_eq!(kong.preflight(&wanted).await.unwrap_err().code, "CONF_NOT_A_FILE");
+    assert_eq!(
+        kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await.unwrap_err().code,
+        "CONF_NOT_A_FILE"
+    );
     assert_eq!(kong.observe().await.trouble.unwrap().code, "CONF_NOT_A_FILE");
     std::fs::remove_dir(node.conf()).unwrap();
     node.write_conf(&original);
@@ -152,7 +161,7 @@ async fn commands_run_as_the_user_who_owns_the_prefix() {
     let owner = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().uid();
     let kong = node.gateway_with(Preflight::Boot);
     let (wanted, before) = (node.plugin("hello", "1.0.0", ""), without("hello", None));
-    assert_eq!(kong.preflight(&wanted).await, Ok(()));
+    assert_eq!(kong.preflight(&wanted, kctl_node_agent::config::Preflight::Parse).await, Ok(()));
     enact(&kong, &wanted, &before).await.unwrap();
     assert_eq!(owner(node.prefix().join(".kong_env")), NOBODY);
     assert_eq!(owner(node.conf()), 0);
@@ -161,7 +170,7 @@ async fn commands_run_as_the_user_who_owns_the_prefix() {
     let directory = hidden.generation.clone().unwrap().join("kong/plugins/hello");
     set_mode(&directory.join("handler.lua"), 0o644);
     set_mode(&directory.join("schema.lua"), 0o600);
-    let failure = kong.preflight(&hidden).await.unwrap_err();
+    let failure = kong.preflight(&hidden, kctl_node_agent::config::Preflight::Parse).await.unwrap_err();
     assert!(
         matches!(failure.code.as_str(), "NO_SCHEMA" | "PLUGIN_SYNTAX_ERROR" | "PREFLIGHT_FAILED"),
         "{failure}"

@@ -8,8 +8,9 @@ use kctl_shared::spec::{Failure, StepWord};
 
 use super::prove::Before;
 use super::{Kong, change_for};
+use crate::durable::{self, ensure_room};
 use crate::gateway::cli::Cli;
-use crate::gateway::conf_file::{ConfFile, ensure_room};
+use crate::gateway::conf_file::ConfFile;
 use crate::gateway::effective::{self, Environment};
 use crate::gateway::error_log::ErrorLog;
 use crate::gateway::kong_conf::{Change, KongConf};
@@ -46,7 +47,7 @@ impl Kong {
         let armed = self.armed().map_err(refused)?;
         let change = change_for(wanted);
         let (conf, edited) = self.edited(&change).map_err(refused)?;
-        ensure_room(&[self.prefix(), &self.config.state_dir]).map_err(|e| refused(e.into()))?;
+        ensure_room(&[self.prefix(), &self.config.state_dir], 0).map_err(refused)?;
         effective::check_directives(&conf, &armed, &self.ours, &self.explained(wanted)).map_err(refused)?;
         let names = KongConf::parse(&edited).and_then(|c| c.plugins()).map_err(|e| refused(e.into()))?;
         self.nothing_in_the_way(&armed, &tree, &names).await.map_err(waiting)?;
@@ -222,8 +223,10 @@ impl Kong {
         // Kong takes the old `.kong_env` away before it writes the new one.
         self.record.keep_armed(&KongEnv::path(self.prefix()))?;
         let (conf, prefix) = (self.config.conf.to_string_lossy(), self.prefix().to_string_lossy());
+        passed("kong.prepare", "before")?;
         let ended =
             cli.run(&["prepare", "-c", &conf, "-p", &prefix], environment, self.limits.command).await?;
+        passed("kong.prepare", "done")?;
         if ended.succeeded() { Ok(()) } else { Err(Failure::new("PREPARE_FAILED", ended.words())) }
     }
 
@@ -251,6 +254,7 @@ impl Kong {
             // Kong forgets it in a reload that is not told of it, and would go on without the file from then on.
             environment.insert("KONG_DECLARATIVE_CONFIG".into(), file.to_owned());
         }
+        passed("kong.reload", "before").map_err(Unproven::NotSent)?;
         match cli.run(&["reload", "-p", &prefix], &environment, self.limits.command).await {
             Ok(ended) if ended.succeeded() => {}
             Ok(ended) => {
@@ -270,6 +274,7 @@ impl Kong {
             }
             Err(failure) => return Err(Unproven::NotSent(failure)),
         }
+        passed("kong.reload", "done").map_err(Unproven::Sent)?;
         progress(StepWord::Proving);
         self.prove(wanted, &mut before).await.map_err(Unproven::Sent)
     }
@@ -295,4 +300,9 @@ impl Kong {
         change.add.extend(pending.removed.into_iter().filter(|name| !change.remove.contains(name)));
         change
     }
+}
+
+/// A point around one of Kong's commands, see [`durable::STEPS`].
+fn passed(step: &'static str, point: &'static str) -> Result<(), Failure> {
+    durable::pass(step, point).map_err(|error| Failure::new("INTERNAL", error.to_string()))
 }

@@ -1,0 +1,179 @@
+//! Steps that have to be on the disk before the next one is taken.
+//!
+//! Every step has a name. Between its parts it passes named points ([`faults`]), at which a test ends the process, lets
+//! the step fail, or cuts the power; see [`STEPS`] for all of them.
+
+pub mod faults;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+
+pub use faults::pass;
+use kctl_shared::spec::Failure;
+
+/// Names of all durable steps with the points each of them passes, in order.
+pub const STEPS: &[(&str, &[&str])] = &[
+    ("ledger.start", REPLACE),
+    ("ledger.spec", REPLACE),
+    ("ledger.worked", REPLACE),
+    ("ledger.passed", REPLACE),
+    ("ledger.generation", REPLACE),
+    ("ledger.managed", REPLACE),
+    ("ledger.proven", REPLACE),
+    ("store.file", WRITE),
+    ("store.release", RENAME),
+    ("store.delete", RENAME),
+    ("gen.link", WRITE),
+    ("gen.release", RENAME),
+    ("gen.delete", RENAME),
+    ("conf.backup", REPLACE),
+    ("conf.write", REPLACE),
+    ("kong.intend", REPLACE),
+    ("kong.keep-armed", REPLACE),
+    ("kong.prepare", COMMAND),
+    ("kong.sending", REPLACE),
+    ("kong.reload", COMMAND),
+    ("kong.proven", REPLACE),
+];
+
+/// Steps that are only taken when something failed before.
+pub const AFTER_FAILURE: &[&str] =
+    &["ledger.failed", "ledger.waits", "ledger.put-back", "ledger.put-back-due", "kong.taken-back"];
+
+/// Points of [`replace`].
+const REPLACE: &[&str] = &["before", "written", "synced", "renamed", "done"];
+/// Points of [`write_new`] and [`link`].
+const WRITE: &[&str] = &["before", "written", "synced"];
+/// Points of [`rename`].
+const RENAME: &[&str] = &["before", "renamed", "done"];
+/// Points around a command of Kong's.
+const COMMAND: &[&str] = &["before", "done"];
+
+/// Bytes that must be free wherever a step is going to write, beyond what it writes.
+const HEADROOM: u64 = 4 << 20;
+
+/// Brings a file or directory to the disk. After a failed sync nobody can tell what is there, and asking again may be
+/// answered wrongly, so the process ends instead.
+pub fn sync(file: &File) {
+    if let Err(error) = file.sync_all() {
+        tracing::error!(%error, "SYNC_FAILED: ending rather than guessing what is on the disk");
+        std::process::exit(70);
+    }
+}
+
+/// # Errors
+/// When the directory cannot be opened.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    sync(&File::open(directory)?);
+    faults::synced_directory(directory);
+    Ok(())
+}
+
+/// Directories up from `path` that are not there yet, open to everybody whatever the umask; not synced.
+///
+/// # Errors
+/// Those of `mkdir`.
+pub fn make_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directories(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => {
+            other?;
+            faults::created(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        }
+    }
+}
+
+/// A file that was not there, whole and synced; its name is not until its directory is.
+///
+/// # Errors
+/// Those of `open` and `write`; a leftover may stay.
+pub fn write_new(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    pass(step, "before")?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    faults::created(path);
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    faults::written(path);
+    pass(step, "written")?;
+    sync(&file);
+    faults::synced(path);
+    pass(step, "synced")
+}
+
+/// A symbolic link that was not there.
+///
+/// # Errors
+/// Those of `symlink`.
+pub fn link(step: &'static str, target: &str, path: &Path) -> io::Result<()> {
+    pass(step, "before")?;
+    symlink(target, path)?;
+    faults::created(path);
+    pass(step, "written")?;
+    pass(step, "synced")
+}
+
+/// Gives `from` its name `to`, over what has it, and brings both directories to the disk.
+///
+/// # Errors
+/// Those of `rename`.
+pub fn rename(step: &'static str, from: &Path, to: &Path) -> io::Result<()> {
+    pass(step, "before")?;
+    renamed(from, to)?;
+    pass(step, "renamed")?;
+    let root = Path::new("/");
+    let (there, here) = (to.parent().unwrap_or(root), from.parent().unwrap_or(root));
+    sync_directory(there)?;
+    if here != there {
+        sync_directory(here)?;
+    }
+    pass(step, "done")
+}
+
+fn renamed(from: &Path, to: &Path) -> io::Result<()> {
+    let former = faults::former(to);
+    fs::rename(from, to)?;
+    faults::renamed(from, to, former);
+    Ok(())
+}
+
+/// Replaces a file of the agent's own as a whole; only the agent can read it.
+///
+/// # Errors
+/// Those of `open`, `write` and `rename`; the file is the old one, or the new one if the last part failed.
+pub fn replace(step: &'static str, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let temporary = path.with_extension("new");
+    // A leftover of an earlier run must not lend its mode.
+    let _ = fs::remove_file(&temporary);
+    write_new(step, &temporary, bytes, 0o600)?;
+    renamed(&temporary, path)?;
+    pass(step, "renamed")?;
+    sync_directory(directory)?;
+    pass(step, "done")
+}
+
+/// # Errors
+/// `DISK_FULL` when one of the directories has no room for `bytes` and some more.
+pub fn ensure_room(directories: &[&Path], bytes: u64) -> Result<(), Failure> {
+    for directory in directories {
+        // A file system that does not tell is taken for one with room: writing will show.
+        let Ok(stat) = rustix::fs::statvfs(*directory) else { continue };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < HEADROOM.saturating_add(bytes) {
+            let message =
+                format!("{} has only {free} bytes free; nothing was touched; make room", directory.display());
+            return Err(Failure::new("DISK_FULL", message));
+        }
+    }
+    Ok(())
+}

@@ -55,12 +55,13 @@ fn plugin_spec(
         named = true;
         spec.grant = grant;
         spec.operation = operation.id.clone();
-        spec.preflight = None;
+        (spec.preflight, spec.boot) = (None, false);
         match step.kind {
             StepKind::Stage => spec.staged.extend(release.clone()),
             StepKind::Preflight => {
                 spec.staged.extend(release.clone());
                 spec.preflight = release.clone();
+                spec.boot = operation.boots_on(node);
             }
             StepKind::Enable => {
                 spec.staged.extend(release.clone());

@@ -128,6 +128,27 @@ pub struct RolloutArgs {
     /// How long one node may take for one step.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub node_deadline: Option<Duration>,
+    /// Where a Kong is started for a moment to try the new list, besides loading it: on the nodes of the first wave
+    /// (canary), on all (boot), or only where loading fails (parse).
+    #[arg(long, value_enum)]
+    pub preflight: Option<PreflightArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PreflightArg {
+    Canary,
+    Boot,
+    Parse,
+}
+
+impl PreflightArg {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Boot => "boot",
+            Self::Parse => "parse",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]

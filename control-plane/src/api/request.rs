@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::rollout::waves;
 use crate::state::model::{ClusterState, Target};
-use crate::state::operation::Policy;
+use crate::state::operation::{Policy, Preflight};
 
 const DEFAULT_GROUP: &str = "default";
 const DEFAULT_NODE_DEADLINE_MS: u64 = 300_000;
@@ -69,7 +69,12 @@ pub(super) fn policy(policy: Option<v1::RolloutPolicy>, nodes: usize) -> Result<
         return Err(Fault::new("INVALID_ROLLOUT", "at most 100 waves and a node deadline of at most 24h")
             .hint("see kctl plugin install --help"));
     }
+    let preflight = Preflight::parse(&policy.preflight).ok_or_else(|| {
+        let message = format!("{:?} is no way to try a plugin", policy.preflight);
+        Fault::new("INVALID_ROLLOUT", message).hint("--preflight canary, boot or parse")
+    })?;
     Ok(Policy {
+        preflight,
         max_parallel: waves::parallel(parallel, nodes)?,
         max_failures: policy.max_failures as usize,
         node_deadline_ms: deadline,

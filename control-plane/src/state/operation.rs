@@ -101,6 +101,32 @@ pub struct Policy {
     pub max_parallel: usize,
     pub max_failures: usize,
     pub node_deadline_ms: u64,
+    #[serde(default)]
+    pub preflight: Preflight,
+}
+
+/// Where a release is tried in a scratch Kong that is started for a moment. Where merely loading the list fails one is
+/// started anyhow, because loading errs both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Preflight {
+    /// On the nodes of the first wave.
+    #[default]
+    Canary,
+    /// Everywhere.
+    Boot,
+    /// Nowhere.
+    Parse,
+}
+
+impl Preflight {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "canary" => Some(Self::Canary),
+            "boot" => Some(Self::Boot),
+            "parse" => Some(Self::Parse),
+            _ => None,
+        }
+    }
 }
 
 /// The node that reads and deletes plugin entities for the operation, under a lease.
@@ -238,6 +264,18 @@ pub enum Verdict {
 }
 
 impl Operation {
+    /// Whether the preflight on this node starts a scratch Kong.
+    pub fn boots_on(&self, node: &NodeId) -> bool {
+        match self.policy.preflight {
+            Preflight::Boot => true,
+            Preflight::Parse => false,
+            Preflight::Canary => {
+                let first = self.steps.iter().find(|s| s.kind == StepKind::Enable);
+                first.is_some_and(|wave| wave.nodes.contains_key(node))
+            }
+        }
+    }
+
     pub fn current(&self) -> Option<&Step> {
         self.steps.get(self.cursor)
     }

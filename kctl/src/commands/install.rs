@@ -122,6 +122,7 @@ pub fn policy(args: &RolloutArgs) -> RolloutPolicy {
         waves: args.waves.clone(),
         max_parallel: args.max_parallel.clone().unwrap_or_default(),
         max_failures: args.max_failures,
+        preflight: args.preflight.map(|p| p.as_str().to_owned()).unwrap_or_default(),
         node_deadline_ms: args
             .node_deadline
             .map_or(0, |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),

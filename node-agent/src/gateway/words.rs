@@ -83,6 +83,7 @@ pub fn load_failure_code(words: &str, otherwise: &'static str) -> &'static str {
     } else if says("schema violation")
         || says("error initializing schema")
         || says("schema of custom plugin entity")
+        || says("non-array daos definition")
     {
         "BAD_SCHEMA"
     } else if says("New migrations available") {

@@ -145,8 +145,14 @@ impl Machine {
     /// The machine lost its power: Kong went with it, and its supervisor starts it with what is on the disk.
     fn kong_comes_back(&self) {
         let master = self.node.pid().unwrap();
-        let all: Vec<_> = procfs::process::all_processes().unwrap().flatten().collect();
-        let below = all.iter().filter(|p| p.stat().is_ok_and(|stat| stat.ppid == master)).map(|p| p.pid());
+        // Held first, so that it starts no more workers meanwhile.
+        self.node.signal("STOP");
+        let below: Vec<i32> = procfs::process::all_processes()
+            .unwrap()
+            .flatten()
+            .filter(|p| p.stat().is_ok_and(|stat| stat.ppid == master))
+            .map(|p| p.pid())
+            .collect();
         for pid in [master].into_iter().chain(below) {
             let _ended = Command::new("kill").arg("-KILL").arg(pid.to_string()).status();
         }

@@ -46,6 +46,35 @@ async fn what_does_not_load_is_refused_before_anything_is_touched() {
             "attempt to index",
             vec![("handler.lua", "local x = 1"), ("schema.lua", SCHEMA)],
         ),
+        (
+            "BAD_PRIORITY",
+            "got: \"nil\"",
+            vec![("handler.lua", "return { VERSION = \"1.0.0\" }"), ("schema.lua", SCHEMA)],
+        ),
+        (
+            "BAD_VERSION",
+            "got: \"nil\"",
+            vec![("handler.lua", "return { PRIORITY = 1 }"), ("schema.lua", SCHEMA)],
+        ),
+        (
+            "PREFLIGHT_FAILED",
+            "thrown at load",
+            vec![("handler.lua", "error(\"thrown at load\")"), ("schema.lua", SCHEMA)],
+        ),
+        (
+            "PLUGIN_SYNTAX_ERROR",
+            "schema.lua:1:",
+            vec![("handler.lua", fine.as_str()), ("schema.lua", "return { name = ")],
+        ),
+        (
+            "BAD_SCHEMA",
+            "non-array daos",
+            vec![
+                ("handler.lua", fine.as_str()),
+                ("schema.lua", SCHEMA),
+                ("daos.lua", "return { things = { name = \"things\" } }"),
+            ],
+        ),
     ] {
         let mut wanted = node.generation(&[(
             "hello",

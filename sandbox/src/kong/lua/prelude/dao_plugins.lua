@@ -26,27 +26,40 @@ local function load_plugin_handler(plugin)
   return handler
 end
 
+-- Keys 1 to n and nothing else; an empty table is one.
+local function is_list(value)
+  if type(value) ~= "table" then
+    return false
+  end
+  local count = 0
+  for key in pairs(value) do
+    if type(key) ~= "number" then
+      return false
+    end
+    count = count + 1
+  end
+  return count == #value
+end
+
 --@230
 local function load_daos(plugin, strategy)
   local ok, daos = load_module_if_exists("kong.plugins." .. plugin .. ".daos")
   if not ok then
     return true
   end
-  if type(daos) ~= "table" or (daos[1] == nil and next(daos) == nil) then
+  if not is_list(daos) then
     return nil, "custom plugin '" .. plugin .. "' returned non-array daos definition table"
   end
-  for key, definition in pairs(daos) do
-    if type(key) == "number" or type(definition) == "table" then
-      local name = type(definition) == "table" and definition.name or tostring(key)
-      local valid, err = schema_of.check_entity(definition)
-      if not valid then
-        return nil, "schema of custom plugin entity '" .. plugin .. "." .. tostring(name) .. "' is invalid: ["
-          .. strategy .. "] " .. err
-      end
---@258
-      host.log("debug", "[lua] plugins.lua:258: loader_fn(): Loading custom plugin entity: '"
-        .. plugin .. "." .. tostring(name) .. "'")
+  for index, definition in ipairs(daos) do
+    local name = type(definition) == "table" and definition.name or tostring(index)
+    local valid, err = schema_of.check_entity(definition)
+    if not valid then
+      return nil, "schema of custom plugin entity '" .. plugin .. "." .. tostring(name) .. "' is invalid: ["
+        .. strategy .. "] " .. err
     end
+--@258
+    host.log("debug", "[lua] plugins.lua:258: loader_fn(): Loading custom plugin entity: '"
+      .. plugin .. "." .. tostring(name) .. "'")
   end
   return true
 end

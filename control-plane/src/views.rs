@@ -46,6 +46,10 @@ impl Sources<'_> {
         let operation = plugin.operation.as_ref().and_then(|id| self.state.operations.get(id));
         let digest = plugin.release.or(operation.map(|o| o.release));
         let release = digest.and_then(|d| self.state.releases.get(&d));
+        let method = match operation {
+            Some(first) if plugin.release.is_none() => &first.method,
+            _ => &plugin.method,
+        };
         let targets = self.state.nodes_of(group).filter(|(id, _)| plugin.target.includes(id));
         let (mut enabled, mut total) = (0, 0);
         for (node, _) in targets {
@@ -79,6 +83,8 @@ impl Sources<'_> {
             }),
             installed_at: plugin.release.map(|_| plugin.installed_at.to_proto()),
             references,
+            method: method.name().into(),
+            place: method.place().into(),
         }
     }
 
@@ -127,6 +133,8 @@ impl Sources<'_> {
             previous_version: operation.previous_version.clone(),
             reason: operation.reason.clone(),
             digest: operation.release.to_string(),
+            method: operation.method.name().into(),
+            place: operation.method.place().into(),
         }
     }
 
@@ -207,6 +215,8 @@ fn node_plugin(name: &PluginName, status: &PluginStatus, liveness: Liveness) -> 
         state: state.as_str().into(),
         code: trouble.map(|t| t.code.clone()).unwrap_or_default(),
         message: trouble.map(|t| t.message.clone()).unwrap_or_default(),
+        method: release.map(|r| r.method.name().to_owned()).unwrap_or_default(),
+        place: release.map(|r| r.method.place().to_owned()).unwrap_or_default(),
     }
 }
 

@@ -204,11 +204,41 @@ pub struct InstallArgs {
     #[arg(long)]
     pub allow_downgrade: bool,
     #[command(flatten)]
+    pub method: MethodArgs,
+    #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
     pub rollout: RolloutArgs,
     #[command(flatten)]
     pub flow: FlowArgs,
+}
+
+/// How files get onto the nodes.
+#[derive(Clone, Debug, Args)]
+pub struct MethodArgs {
+    /// How files get onto the nodes, and off them again; as the plugin is installed now unless given, else store.
+    #[arg(long, value_enum)]
+    pub method: Option<InstallMethod>,
+    /// With luarocks: the tree to install into, e.g. /usr/local; a tree of the release's own unless given.
+    #[arg(long, value_name = "DIR", conflicts_with = "path")]
+    pub tree: Option<String>,
+    /// With luarocks: build from sources with `luarocks make` instead of installing a rock.
+    #[arg(long)]
+    pub make: bool,
+    /// With path: where the files are on every node, the plugin's own directory or one with kong/plugins/NAME in it;
+    /// wherever Lua finds them unless given.
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InstallMethod {
+    /// Unpacked by the agent; needs nothing on the node.
+    Store,
+    /// Installed and removed by the node's LuaRocks.
+    Luarocks,
+    /// Already on the node: compared and enabled, never changed or deleted.
+    Path,
 }
 
 #[derive(Clone, Debug, Args)]

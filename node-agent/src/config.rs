@@ -33,6 +33,9 @@ pub struct KongSection {
     pub bin: PathBuf,
     pub conf: PathBuf,
     pub prefix: PathBuf,
+    /// For plugins that are installed with the method luarocks; looked for on the PATH unless given.
+    #[serde(default)]
+    pub luarocks: Option<PathBuf>,
     #[serde(default)]
     pub preflight: Preflight,
 }
@@ -74,7 +77,8 @@ impl Config {
         for url in &config.control_plane {
             endpoint::check_dial(url, config.insecure)?;
         }
-        for dir in [&config.state_dir, &config.lua_dir, &config.kong.conf, &config.kong.prefix] {
+        let paths = [&config.state_dir, &config.lua_dir, &config.kong.conf, &config.kong.prefix];
+        for dir in paths.into_iter().chain(&config.kong.luarocks) {
             if !dir.is_absolute() {
                 return Err(invalid(format!("{} is not an absolute path", dir.display())));
             }

@@ -55,7 +55,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Fault> {
     let ledger = Ledger::open(&config.state_dir, &config.node)?;
-    let packages = Packages::open(&config.lua_dir)?;
+    let packages = Packages::open(&config.lua_dir, config.kong.luarocks.clone())?;
     let identity = Identity {
         node: config.node.to_string(),
         group: config.group.to_string(),

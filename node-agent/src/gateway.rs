@@ -53,6 +53,8 @@ pub struct KongObserved {
     /// Names and versions in the running Kong's own words (`plugins.available_on_server`); `None` when it cannot be asked.
     pub loaded: Option<BTreeMap<String, Option<String>>>,
     pub enabled_in_cluster: Option<BTreeSet<String>>,
+    /// Where Lua looks for modules beside our own, entries absolute; `None` when no Kong was ever prepared.
+    pub lua_path: Option<String>,
     /// Generation directories that living old workers may still read from.
     pub old_generations: BTreeSet<PathBuf>,
     pub trouble: Option<Failure>,

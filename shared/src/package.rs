@@ -21,6 +21,7 @@ mod limits;
 mod lua;
 mod naming;
 mod path;
+pub mod rock;
 mod rockspec;
 mod source;
 mod tar;

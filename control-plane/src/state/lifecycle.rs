@@ -43,6 +43,7 @@ pub(super) fn start(
         grant: Grant::default(),
         operation: None,
         installed_at: at.proposed_at,
+        method: operation.method.clone(),
     });
     plugin.operation = Some(id.clone());
     state.operations.insert(id.clone(), operation);
@@ -150,6 +151,7 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
         plugin.grant = at.grant();
         if succeeded {
             plugin.release = Some(operation.release);
+            plugin.method = operation.method.clone();
             plugin.target = operation.target.clone();
             plugin.installed_at = at.proposed_at;
         }

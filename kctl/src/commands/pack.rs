@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use kctl_shared::fault::Fault;
-use kctl_shared::package::{Package, load};
+use kctl_shared::package::{Package, load, rock};
 use serde::Serialize;
 
 use super::install::options;
 use crate::cli::{PackArgs, PackFormat};
 use crate::fail::Outcome;
 use crate::output::Printer;
-use crate::rock;
 
 #[derive(Serialize)]
 struct Packed {

@@ -23,6 +23,14 @@ pub fn resolve(lua_path: &str, prefix: &Path, module: &str) -> Option<PathBuf> {
     entries.map(|entry| prefix.join(entry.replace('?', &name))).find(|path| path.is_file())
 }
 
+/// A Lua path with its relative entries as nginx takes them.
+pub fn absolute(lua_path: &str, prefix: &Path) -> String {
+    let entries = lua_path.split(';').map(str::trim).filter(|entry| !entry.is_empty());
+    let entries =
+        entries.map(|entry| prefix.join(entry.trim_start_matches("./")).to_string_lossy().into_owned());
+    entries.collect::<Vec<_>>().join(";")
+}
+
 /// Proves that Lua finds `plugin` in `generation`, that its files are `release`, and that `reader` can read them all.
 ///
 /// # Errors
@@ -129,7 +137,7 @@ mod tests {
         fs::write(place.join("schema.lua"), "s").unwrap();
         let name = PluginName::parse("hello").unwrap();
         let (digest, _) = hash_tree(&place, &name).unwrap();
-        (dir, name, ReleaseRef { version: "1.0.0".into(), digest }, generation)
+        (dir, name, ReleaseRef::new("1.0.0", digest), generation)
     }
 
     fn path_of(directory: &Path) -> String {

@@ -1,6 +1,7 @@
 //! What people see, made of the replicated state, the leader's inventory and the plan's report.
 
 use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::package::FileEntry;
 use kctl_shared::proto::v1;
 use kctl_shared::spec::{PluginStatus, Stage, StepWord};
 use kctl_shared::time::Timestamp;
@@ -73,14 +74,8 @@ impl Sources<'_> {
             nodes_enabled: enabled,
             nodes_total: total,
             operation: plugin.operation.clone().unwrap_or_default(),
-            files: release.map_or_else(Vec::new, |r| {
-                let view = |f: &kctl_shared::package::FileEntry| v1::FileView {
-                    path: f.path.clone(),
-                    sha256: f.sha256.to_string(),
-                    size: f.size,
-                };
-                r.files.iter().map(view).collect()
-            }),
+            files: release.map_or_else(Vec::new, |r| r.files.iter().map(file).collect()),
+            modules: release.map_or_else(Vec::new, |r| r.extras.iter().map(file).collect()),
             installed_at: plugin.release.map(|_| plugin.installed_at.to_proto()),
             references,
             method: method.name().into(),
@@ -218,6 +213,10 @@ fn node_plugin(name: &PluginName, status: &PluginStatus, liveness: Liveness) -> 
         method: release.map(|r| r.method.name().to_owned()).unwrap_or_default(),
         place: release.map(|r| r.method.place().to_owned()).unwrap_or_default(),
     }
+}
+
+fn file(f: &FileEntry) -> v1::FileView {
+    v1::FileView { path: f.path.clone(), sha256: f.sha256.to_string(), size: f.size }
 }
 
 fn waiting_on(w: &WaitingOn) -> v1::WaitingOn {

@@ -194,6 +194,12 @@ pub struct SourceArgs {
     /// Version to record, instead of the one the plugin names.
     #[arg(long = "as-version", value_name = "VERSION")]
     pub as_version: Option<String>,
+    /// Rocks, source archives or directories that the plugin depends on; their modules travel with it as one release.
+    #[arg(value_name = "DEPENDENCY")]
+    pub dependencies: Vec<PathBuf>,
+    /// Permit modules beside the plugin that take the place of Kong's or OpenResty's own.
+    #[arg(long)]
+    pub allow_shadow: bool,
 }
 
 #[derive(Clone, Debug, Args)]

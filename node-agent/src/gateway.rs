@@ -16,7 +16,7 @@ mod listen;
 mod preflight;
 mod process;
 mod record;
-mod resolve;
+pub(crate) mod resolve;
 mod scratch;
 mod words;
 
@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Entity, Failure, KongFacts, ReleaseRef, StepWord};
+pub(crate) use resolve::extras_list;
 
 /// What our part of a node's configuration should be. Names in the directive that are in neither set always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -23,11 +23,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{Limits, Package, hash_tree};
+use kctl_shared::package::{FileEntry, Limits, Package, hash_release};
 use kctl_shared::spec::{Failure, Placement, ReleaseRef};
 use tempfile::TempDir;
 
@@ -35,7 +34,7 @@ use crate::gateway::Wanted;
 use disk::{failed, make_dirs, sync_all, sync_dir, write_new};
 pub use generation::Links;
 use luarocks::{Luarocks, unpack};
-use slot::{Note, modules, slot};
+use slot::{Note, TREE_LUA, modules, slot};
 use tree::Tree;
 
 #[derive(Clone, Debug)]
@@ -98,7 +97,7 @@ impl Packages {
     }
 
     fn tree<'a>(&'a self, plugin: &'a PluginName, tree: &'a Path) -> Tree<'a> {
-        Tree { luarocks: &self.luarocks, owner: &self.root, tree, plugin }
+        Tree { luarocks: &self.luarocks, owner: &self.root, tree, plugin, extras: Vec::new() }
     }
 
     /// Placements on this node, by name alone; see [`Self::verify`].
@@ -129,6 +128,25 @@ impl Packages {
         slot.join(modules(&placement.method)).join("kong/plugins").join(plugin.as_str())
     }
 
+    /// The Lua root that modules beside the plugin's own directory lie in, as [`Self::kept_dir`].
+    fn kept_root(&self, plugin: &PluginName, placement: &Placement) -> PathBuf {
+        let dir = self.kept_dir(plugin, placement);
+        manual::lua_root(&dir, plugin).unwrap_or(&dir).to_path_buf()
+    }
+
+    /// Modules beside the plugin's own directory.
+    fn extras(&self, plugin: &PluginName, placement: &Placement) -> Vec<String> {
+        Note::read(&self.slot(plugin, placement)).map(|n| n.extras).unwrap_or_default()
+    }
+
+    /// The Lua root as Kong is to load from it.
+    fn placed_root(&self, plugin: &PluginName, placement: &Placement) -> PathBuf {
+        match placement.method.shared_tree() {
+            Some(tree) => tree.join(TREE_LUA),
+            None => self.kept_root(plugin, placement),
+        }
+    }
+
     /// The plugin's own directory as Kong is to load it.
     fn placed_dir(&self, plugin: &PluginName, placement: &Placement) -> Option<PathBuf> {
         match placement.method.shared_tree() {
@@ -139,11 +157,9 @@ impl Packages {
 
     /// Whether what was staged is still the release.
     pub fn verify(&self, plugin: &PluginName, placement: &Placement) -> bool {
-        self.holds(&self.kept_dir(plugin, placement), plugin, &placement.digest)
-    }
-
-    fn holds(&self, dir: &Path, plugin: &PluginName, digest: &Digest) -> bool {
-        hash_tree(dir, plugin).is_ok_and(|(found, _)| found == *digest)
+        let (dir, root) = (self.kept_dir(plugin, placement), self.kept_root(plugin, placement));
+        let found = hash_release(&dir, plugin, &root, &self.extras(plugin, placement));
+        found.is_ok_and(|(found, ..)| found == placement.digest)
     }
 
     /// Checks an artifact and makes the release ready to be enabled, by its method. Nothing that Kong could load changes.
@@ -173,18 +189,20 @@ impl Packages {
         let staging = self.staging()?;
         let (root, work) = (staging.path().join("slot"), staging.path().join("work"));
         make_dirs(&root).and_then(|()| make_dirs(&work)).map_err(|e| failed("cannot work in", &root, &e))?;
-        let mut note = Note { method: release.method.clone(), found: None };
+        let extras: Vec<String> = package.extras.iter().map(|f| f.entry.path.clone()).collect();
+        let mut note = Note { method: release.method.clone(), found: None, extras: extras.clone() };
         match &release.method {
             Method::Luarocks { tree: None, make } => {
                 self.luarocks.install(&work, &root, &package, *make).await?;
                 let dir = luarocks::plugin_dir(&root, plugin);
-                if !self.holds(&dir, plugin, &release.digest) {
+                let found = hash_release(&dir, plugin, &root.join(TREE_LUA), &extras);
+                if !found.is_ok_and(|(found, ..)| found == release.digest) {
                     let message = format!("LuaRocks did not place {plugin} {} as it is", release.version);
                     return Err(Failure::new("DIGEST_MISMATCH", message));
                 }
             }
             Method::Luarocks { tree: Some(tree), .. } => {
-                self.tree(plugin, Path::new(tree)).check(&work, &package).await?
+                Tree { extras, ..self.tree(plugin, Path::new(tree)) }.check(&work, &package).await?
             }
             Method::Path { dir } => {
                 let found = manual::find(plugin, dir.as_deref(), lua_path)?;
@@ -229,23 +247,32 @@ impl Packages {
             let Some(tree) = release.method.shared_tree() else { continue };
             let staging = self.staging()?;
             let package = self.repack(plugin, release)?;
-            self.tree(plugin, tree).deploy(staging.path(), &package, release.method.makes()).await?;
+            let extras = package.extras.iter().map(|f| f.entry.path.clone()).collect();
+            let tree = Tree { extras, ..self.tree(plugin, tree) };
+            tree.deploy(staging.path(), &package, release.method.makes()).await?;
         }
         Ok(())
     }
 
     /// The package of a staged release, from its files.
     fn repack(&self, plugin: &PluginName, release: &ReleaseRef) -> Result<Package, Failure> {
-        let dir = self.kept_dir(plugin, &release.placement());
+        let placement = release.placement();
+        let (dir, root) = (self.kept_dir(plugin, &placement), self.kept_root(plugin, &placement));
         let changed = |why: String| Failure::new("FILES_CHANGED", format!("{}: {why}", dir.display()));
-        let (digest, entries) = hash_tree(&dir, plugin).map_err(|e| changed(e.to_string()))?;
+        let found = hash_release(&dir, plugin, &root, &self.extras(plugin, &placement));
+        let (digest, files, extras) = found.map_err(|e| changed(e.to_string()))?;
         if digest != release.digest {
             return Err(changed(format!("it is not {plugin} {} any more", release.version)));
         }
-        let read = |path: &str| fs::read(dir.join(path)).map_err(|e| changed(e.to_string()));
-        let files =
-            entries.iter().map(|f| Ok((f.path.clone(), read(&f.path)?))).collect::<Result<_, Failure>>()?;
-        let package = Package::new(plugin.clone(), files, &Limits::default());
+        let read = |root: &Path, list: Vec<FileEntry>| -> io::Result<Vec<(String, Vec<u8>)>> {
+            list.into_iter().map(|f| Ok((f.path.clone(), fs::read(root.join(f.path))?))).collect()
+        };
+        let (files, extras) = read(&dir, files)
+            .and_then(|f| Ok((f, read(&root, extras)?)))
+            .map_err(|e| changed(e.to_string()))?;
+        let limits = Limits::default();
+        let package =
+            Package::new(plugin.clone(), files, &limits).and_then(|p| p.with_extras(extras, &limits));
         let mut package = package.map_err(|e| changed(e.message.clone()))?;
         package.version.clone_from(&release.version);
         Ok(package)
@@ -297,10 +324,11 @@ impl Packages {
                 self.discard(&target)
             }
             Method::Luarocks { tree: Some(tree), .. } => {
-                let kept = self.kept_dir(plugin, placement);
-                let files = hash_tree(&kept, plugin).map(|(_, files)| files).unwrap_or_default();
+                let (dir, root) = (self.kept_dir(plugin, placement), self.kept_root(plugin, placement));
+                let kept = hash_release(&dir, plugin, &root, &self.extras(plugin, placement));
+                let (_, files, extras) = kept.unwrap_or_else(|_| (placement.digest, Vec::new(), Vec::new()));
                 let tree = self.tree(plugin, Path::new(tree));
-                let left = tree.undeploy(work.path(), &placement.digest, &files).await?;
+                let left = tree.undeploy(work.path(), &placement.digest, &files, &extras).await?;
                 if !left.is_empty() {
                     let message = format!(
                         "{} still has files that kctl did not put there: {}",

@@ -248,3 +248,66 @@ fn files_that_another_plugin_still_loads_stay_until_it_is_gone() {
     assert_eq!(cluster.wait_ended(&id, 60)["phase"], "Succeeded");
     assert!(!tree.join("share/lua/5.1/kong").exists());
 }
+
+/// A directory with a rockspec that lists one module.
+fn dependency(root: &Path, dir: &str, content: &str) -> PathBuf {
+    let dir = root.join(dir);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("foo.lua"), content).unwrap();
+    let spec = "package = \"lua-resty-foo\"\nversion = \"1.0-1\"\nsource = { url = \"file://x\" }\n\
+                build = { type = \"builtin\", modules = { [\"resty.foo\"] = \"foo.lua\" } }\n";
+    fs::write(dir.join("lua-resty-foo-1.0-1.rockspec"), spec).unwrap();
+    dir
+}
+
+/// A good plugin whose handler needs that module.
+fn dependent(root: &Path, name: &str, version: &str) -> PathBuf {
+    let plugin = plugins::good(root, name, version);
+    let handler = plugin.join("kong/plugins").join(name).join("handler.lua");
+    let source = fs::read_to_string(&handler).unwrap();
+    fs::write(&handler, format!("local foo = require \"resty.foo\"\n{source}")).unwrap();
+    plugin
+}
+
+#[test]
+fn dependencies_travel_with_their_plugin_and_go_with_it() {
+    let cluster = Cluster::start(1, 1);
+    let root = cluster.temp().to_owned();
+    let tree = root.join("tree");
+    let node = cluster.nodes()[0].clone();
+    let (one, two) = (dependency(&root, "one", "return 1"), dependency(&root, "two", "return 2"));
+    // Without it Kong does not load the plugin.
+    let ran = cluster.install(&dependent(&root, "alpha", "1.0.0"));
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(words(&ran).contains("resty.foo"), "{ran:?}");
+
+    for (name, method) in
+        [("alpha", vec![]), ("beta", vec!["--method", "luarocks"]), ("gamma", vec!["--tree", text(&tree)])]
+    {
+        let plugin = dependent(&root, name, "1.0.0");
+        let ran = install(&cluster, &plugin, &[&[text(&one)], &method[..]].concat());
+        assert_eq!(ran.code, 0, "{name}: {ran:?}");
+        assert_eq!(cluster.loaded_on(name), vec![Some("1.0.0".to_owned())], "{name}");
+        assert_eq!(cluster.json(&["plugin", "get", name])["modules"][0]["path"], "resty/foo.lua");
+    }
+    assert_eq!(fs::read_to_string(tree.join("share/lua/5.1/resty/foo.lua")).unwrap(), "return 1");
+
+    // The same module with another content would be seen by the others too.
+    let before = cluster.footprint(&node);
+    let ran = install(&cluster, &dependent(&root, "delta", "1.0.0"), &[text(&two)]);
+    assert_eq!(ran.code, 6, "{ran:?}");
+    assert!(words(&ran).contains("MODULE_CONFLICT"), "{ran:?}");
+    assert_eq!(cluster.footprint(&node), before);
+
+    for name in ["alpha", "beta"] {
+        assert_eq!(cluster.remove(name).code, 0, "{name}");
+    }
+    // Now there is only one that brings it, and it may bring another one.
+    let ran = install(&cluster, &dependent(&root, "gamma", "2.0.0"), &[text(&two)]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::read_to_string(tree.join("share/lua/5.1/resty/foo.lua")).unwrap(), "return 2");
+    assert_eq!(cluster.remove("gamma").code, 0);
+    assert!(!tree.join("share/lua/5.1/resty").exists() && !tree.join("share/lua/5.1/kong").exists());
+    let left = fs::read_dir(Path::new(node["lua_dir"].as_str().unwrap()).join("store")).unwrap().count();
+    assert_eq!(left, 0);
+}

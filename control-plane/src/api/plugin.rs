@@ -4,6 +4,7 @@ use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, PluginName};
+use kctl_shared::package::refuse_shadows;
 use kctl_shared::proto::v1::{self, plugin_service_server::PluginService};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status};
@@ -13,7 +14,7 @@ use crate::rollout::runbook;
 use crate::state::command::{Command, Event};
 use crate::state::model::{ClusterState, Target};
 use crate::state::operation::{Operation, OperationKind, Phase, Step};
-use crate::state::same_content;
+use crate::state::{no_conflict, same_content};
 
 /// What to do about a request, decided on the leader's state.
 enum Decision {
@@ -148,6 +149,10 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
         }
     };
     wish.busy(state)?;
+    no_conflict(state, &wish.group, &wish.plugin, &digest)?;
+    if let Some(release) = state.releases.get(&digest).filter(|_| !r.allow_shadow) {
+        refuse_shadows(release.extras.iter().map(|e| e.path.as_str()))?;
+    }
     let present = state.plugin(&wish.group, &wish.plugin);
     let previous = present.and_then(|p| p.release);
     let present_method = present.map(|p| p.method.clone()).unwrap_or_default();
@@ -307,9 +312,10 @@ impl PluginService for Api {
                 entities: Vec::new(),
                 files: match operation.method {
                     Method::Path { .. } => 0,
-                    Method::Store | Method::Luarocks { .. } => {
-                        s.releases.get(&operation.release).map_or(0, |l| l.files.len() as u32)
-                    }
+                    Method::Store | Method::Luarocks { .. } => s
+                        .releases
+                        .get(&operation.release)
+                        .map_or(0, |l| (l.files.len() + l.extras.len()) as u32),
                 },
                 nodes: operation.nodes().len() as u32,
                 waves: operation.policy.waves.clone(),

@@ -86,6 +86,9 @@ fn check(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
         return Err(Rejection::new("ARTIFACT_NOT_FOUND", format!("no release {missing} is registered"))
             .hint("upload it again: kctl plugin install PATH"));
     }
+    if operation.kind != OperationKind::Remove {
+        catalogue::no_conflict(state, group, plugin, &operation.release)?;
+    }
     if operation.steps.is_empty() || operation.steps.iter().any(super::operation::Step::is_over) {
         return Err(Rejection::new(
             "INVALID_OPERATION",

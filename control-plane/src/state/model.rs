@@ -118,6 +118,9 @@ pub struct Release {
     pub registered_at: Timestamp,
     /// An operation with it has succeeded once: it stays in the catalogue, for going back to.
     pub retained: bool,
+    /// Modules that travel with it beside its own directory, paths relative to a Lua root.
+    #[serde(default)]
+    pub extras: Vec<FileEntry>,
 }
 
 impl Release {

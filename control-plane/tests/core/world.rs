@@ -122,6 +122,7 @@ impl World {
             files: Vec::new(),
             registered_at: self.now,
             retained: false,
+            extras: Vec::new(),
         };
         assert!(self.propose(Command::RegisterRelease { release }));
         let previous = self.state.plugin(&group(), &plugin()).and_then(|p| p.release);

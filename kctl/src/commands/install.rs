@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{LoadOptions, Package, load, pieces};
+use kctl_shared::package::{LoadOptions, Package, gather, load, pieces};
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::upload_message::Part;
@@ -22,16 +22,19 @@ use crate::progress;
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
     let method = method(&args.method)?;
-    let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
+    let package = take(&args.source)?;
     let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
-    let size: u64 = package.files.iter().map(|f| f.entry.size).sum();
+    let size: u64 = package.files.iter().chain(&package.extras).map(|f| f.entry.size).sum();
     eprintln!(
         "✔ packed     {} {}   {} files, {:.1} KiB   {digest}",
         package.plugin,
         package.version,
-        package.files.len(),
+        package.files.len() + package.extras.len(),
         size as f64 / 1024.0
     );
+    for extra in &package.extras {
+        eprintln!("  with       {}", extra.entry.path);
+    }
     for path in &package.left_out {
         eprintln!("  left out   {path}");
     }
@@ -52,6 +55,7 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         method: method.0,
         place: method.1,
         make: args.method.make,
+        allow_shadow: args.source.allow_shadow,
     };
     let accepted = verb
         .client
@@ -108,8 +112,20 @@ fn method(args: &MethodArgs) -> Outcome<(String, String)> {
     }
 }
 
+/// The plugin, with what travels beside it.
+pub fn take(source: &SourceArgs) -> Result<Package, Fault> {
+    let options = options(source)?;
+    let package = load(&source.reference, &options)?;
+    let (dependencies, allow_shadow) = (&source.dependencies, source.allow_shadow);
+    let mut package = gather(package, &source.reference, dependencies, allow_shadow, &options.limits)?;
+    if let Some(version) = options.version {
+        package.version = version;
+    }
+    Ok(package)
+}
+
 /// How a reference of the command line is to be read.
-pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
+fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
     let name = source.name.as_deref().map(PluginName::parse).transpose();
     let name = name.map_err(|e| Fault::new(e.code, e.message))?;
     Ok(LoadOptions { name, version: source.as_version.clone(), ..LoadOptions::default() })

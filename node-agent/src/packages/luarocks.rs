@@ -219,13 +219,9 @@ impl Drop for Group {
     }
 }
 
-/// A package's files below `root`.
+/// A package's files below the Lua root `root`.
 pub(super) fn unpack(package: &Package, root: &Path) -> std::io::Result<()> {
-    let plugin = root.join("kong/plugins").join(package.plugin.as_str());
-    for file in &package.files {
-        write_new(&plugin.join(&file.entry.path), &file.bytes)?;
-    }
-    Ok(())
+    package.placed().try_for_each(|(path, bytes)| write_new(&root.join(path), bytes))
 }
 
 /// Where a tree keeps a plugin's modules.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Package, hash_tree};
+use kctl_shared::package::{FileEntry, Package, hash_release, hash_tree};
 use kctl_shared::spec::Failure;
 
 /// LuaJIT's own places behind whatever `lua_package_path` says, where LuaRocks puts modules by default.
@@ -54,14 +54,29 @@ pub(super) fn find(
     )))
 }
 
+/// The Lua root that a plugin's directory lies in.
+pub(super) fn lua_root<'a>(dir: &'a Path, plugin: &PluginName) -> Option<&'a Path> {
+    let end = Path::new("kong/plugins").join(plugin.as_str());
+    dir.ends_with(end).then(|| dir.ancestors().nth(3)).flatten()
+}
+
 /// # Errors
 /// `PATH_DIFFERS` with the first files that do.
 pub(super) fn compare(package: &Package, dir: &Path) -> Result<(), Failure> {
     let differs = |what: String| Failure::new("PATH_DIFFERS", format!("{} {what}", dir.display()));
-    let (digest, files) =
+    let (_, files) =
         hash_tree(dir, &package.plugin).map_err(|e| differs(format!("cannot be read as a plugin: {e}")))?;
-    let wanted = package.digest();
-    if digest == wanted {
+    let extras: Vec<String> = package.extras.iter().map(|f| f.entry.path.clone()).collect();
+    let root = lua_root(dir, &package.plugin);
+    if !extras.is_empty() && root.is_none() {
+        return Err(differs(format!(
+            "does not end in kong/plugins/{}, and modules beside it belong to it",
+            package.plugin
+        )));
+    }
+    let root = root.unwrap_or(dir);
+    if hash_release(dir, &package.plugin, root, &extras).is_ok_and(|(digest, ..)| digest == package.digest())
+    {
         return Ok(());
     }
     let by_path = |list: &mut dyn Iterator<Item = &FileEntry>| -> BTreeMap<String, FileEntry> {
@@ -72,7 +87,13 @@ pub(super) fn compare(package: &Package, dir: &Path) -> Result<(), Failure> {
     let more = here.keys().filter(|p| !there.contains_key(*p)).map(|p| format!("{p} is not part of it"));
     let other = there.iter().filter(|(p, f)| here.get(*p).is_some_and(|h| h != *f));
     let other = other.map(|(p, _)| format!("{p} has other content"));
-    let all: Vec<String> = missing.chain(more).chain(other).collect();
+    let beside = package.extras.iter().filter(|f| {
+        let there = hash_release(dir, &package.plugin, root, std::slice::from_ref(&f.entry.path));
+        !there.is_ok_and(|(_, _, found)| found.contains(&f.entry))
+    });
+    let beside =
+        beside.map(|f| format!("{} is missing or has other content", root.join(&f.entry.path).display()));
+    let all: Vec<String> = missing.chain(more).chain(other).chain(beside).collect();
     let named = all.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let rest = all.len().saturating_sub(MAX_NAMED);
     let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };

@@ -34,6 +34,9 @@ pub(super) struct Note {
     /// Method path: the plugin's own directory, as it was found.
     #[serde(default)]
     pub found: Option<PathBuf>,
+    /// Modules beside the plugin's own directory, relative to a Lua root.
+    #[serde(default)]
+    pub extras: Vec<String>,
 }
 
 impl Note {
@@ -43,7 +46,8 @@ impl Note {
 
     /// Name and content of the note, where there has to be one.
     pub fn file(&self) -> Option<(&'static str, Vec<u8>)> {
-        (!is_plain(&self.method)).then(|| (NOTE, serde_json::to_vec(self).unwrap_or_default()))
+        (!is_plain(&self.method) || !self.extras.is_empty())
+            .then(|| (NOTE, serde_json::to_vec(self).unwrap_or_default()))
     }
 }
 
@@ -128,7 +132,7 @@ mod tests {
         for placement in &placements {
             let dir = root.path().join(slot(&plugin, placement));
             fs::create_dir_all(&dir).unwrap();
-            let note = Note { method: placement.method.clone(), found: None };
+            let note = Note { method: placement.method.clone(), found: None, extras: Vec::new() };
             if let Some((name, bytes)) = note.file() {
                 fs::write(dir.join(name), bytes).unwrap();
             }

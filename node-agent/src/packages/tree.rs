@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kctl_shared::digest::Digest;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Package, hash_tree};
+use kctl_shared::package::{FileEntry, Package, hash_release, hash_tree};
 use kctl_shared::spec::Failure;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ struct Claim {
     digest: Digest,
     /// Lua directories of the agents that asked for it.
     owners: BTreeSet<PathBuf>,
+    /// Modules beside the plugin's own directory, relative to the tree's Lua root.
+    #[serde(default)]
+    extras: BTreeSet<String>,
 }
 
 /// One plugin in one tree, seen by one agent.
@@ -40,6 +43,8 @@ pub(super) struct Tree<'a> {
     pub owner: &'a Path,
     pub tree: &'a Path,
     pub plugin: &'a PluginName,
+    /// Modules beside the plugin's own directory that the release has.
+    pub extras: Vec<String>,
 }
 
 /// Held while the tree is changed; given up with the file.
@@ -65,7 +70,8 @@ impl Tree<'_> {
     }
 
     pub fn holds(&self, digest: &Digest) -> bool {
-        hash_tree(&self.dir(), self.plugin).is_ok_and(|(found, _)| found == *digest)
+        let found = hash_release(&self.dir(), self.plugin, &self.tree.join(TREE_LUA), &self.extras);
+        found.is_ok_and(|(found, ..)| found == *digest)
     }
 
     /// Whether removing the release would take files out of the tree.
@@ -105,17 +111,26 @@ impl Tree<'_> {
             // Somebody else's, and just what is wanted: used, and left alone in the end.
             return Ok(());
         }
-        let mut owners = claim.map(|c| c.owners).unwrap_or_default();
+        let (mut owners, before) = claim.map(|c| (c.owners, c.extras)).unwrap_or_default();
         owners.insert(self.owner.to_path_buf());
-        self.write_claim(&Claim { version: package.version.clone(), digest, owners })?;
+        let extras: BTreeSet<String> = self.extras.iter().cloned().collect();
+        // Until the former ones are gone they are ours too.
+        let both = extras.union(&before).cloned().collect();
+        let mut claim = Claim { version: package.version.clone(), digest, owners, extras: both };
+        self.write_claim(&claim)?;
         if known {
             return Ok(());
         }
         self.luarocks.install(work, self.tree, package, make).await?;
         let dir = self.dir();
         disk::sync_all(&dir).map_err(|e| failed("cannot sync", &dir, &e))?;
+        for extra in &self.extras {
+            let path = self.tree.join(TREE_LUA).join(extra);
+            File::open(&path).and_then(|f| f.sync_all()).map_err(|e| failed("cannot sync", &path, &e))?;
+        }
         if self.holds(&digest) {
-            return Ok(());
+            claim.extras = extras;
+            return self.write_claim(&claim);
         }
         let message = format!(
             "{} is not {} {} after LuaRocks installed it; what is there beside it belongs to nobody",
@@ -136,6 +151,7 @@ impl Tree<'_> {
         work: &Path,
         digest: &Digest,
         files: &[FileEntry],
+        extras: &[FileEntry],
     ) -> Result<Vec<String>, Failure> {
         if !self.is_ours(digest) {
             return Ok(Vec::new());
@@ -153,9 +169,9 @@ impl Tree<'_> {
         }
         let dir = self.dir();
         let (left, own) = self.left(files);
-        for path in own {
+        let beside = self.unchanged(extras);
+        for path in own.into_iter().map(|path| dir.join(path)).chain(beside) {
             // LuaRocks was stopped in the middle before, and has forgotten the rest.
-            let path = dir.join(path);
             fs::remove_file(&path).map_err(|e| failed("cannot delete", &path, &e))?;
             disk::prune(path.parent().unwrap_or(&dir), &self.tree.join(TREE_LUA));
         }
@@ -177,6 +193,15 @@ impl Tree<'_> {
             found.into_iter().partition(|f| files.contains(f));
         let paths = |list: Vec<FileEntry>| list.into_iter().map(|f| f.path).collect();
         (paths(left), paths(own))
+    }
+
+    /// Where those of `extras` lie that are still as they were placed.
+    fn unchanged(&self, extras: &[FileEntry]) -> Vec<PathBuf> {
+        let root = self.tree.join(TREE_LUA);
+        let same = |extra: &&FileEntry| {
+            fs::read(root.join(&extra.path)).is_ok_and(|bytes| Digest::of(&bytes) == extra.sha256)
+        };
+        extras.iter().filter(same).map(|extra| root.join(&extra.path)).collect()
     }
 
     /// One at a time, whoever drives LuaRocks: before 3.10 it has no lock of its own.
@@ -231,6 +256,16 @@ impl Tree<'_> {
             if modules.iter().any(|m| m.starts_with(&dotted) || m.starts_with(&slashed)) {
                 return Err(self.owned(&format!("the rock {} {}", rock.name, rock.version)));
             }
+        }
+        for extra in self.extras.iter().filter(|e| self.tree.join(TREE_LUA).join(e.as_str()).exists()) {
+            if claim.as_ref().is_some_and(|c| c.extras.contains(extra)) || same {
+                continue;
+            }
+            let message = format!(
+                "{extra} is in {} already and is not this plugin's; take it away there first, or choose another tree",
+                self.tree.display()
+            );
+            return Err(Failure::new("MODULE_OWNED_BY", message));
         }
         let lib = self.tree.join("lib/lua/5.1/kong/plugins").join(self.plugin.as_str());
         let copies = [self.dir(), self.dir().with_extension("lua"), lib];

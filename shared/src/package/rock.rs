@@ -48,6 +48,11 @@ pub fn rockspec(package: &Package) -> String {
         let key = quoted(&format!("kong.plugins.{}.{dotted}", package.plugin));
         format!("    [{key}] = {},\n", quoted(&format!("kong/plugins/{}/{path}.lua", package.plugin)))
     };
+    let extras = package.extras.iter().filter_map(|f| f.entry.path.strip_suffix(".lua"));
+    let extra = |path: &str| {
+        let dotted = path.strip_suffix("/init").unwrap_or(path).replace('/', ".");
+        format!("    [{}] = {},\n", quoted(&dotted), quoted(&format!("{path}.lua")))
+    };
     // What is no Lua is placed by its directory, under a key that only has to be another one each time.
     let others = package.files.iter().map(|f| f.entry.path.as_str()).filter(|path| !path.ends_with(".lua"));
     let other = |(number, path): (usize, &str)| {
@@ -67,7 +72,7 @@ pub fn rockspec(package: &Package) -> String {
         quoted(&name(&package.plugin)),
         quoted(&version(&package.version)),
         quoted(&format!("file://{}.tar.gz", stem(package))),
-        lua.map(module).collect::<String>()
+        lua.map(module).chain(extras.map(extra)).collect::<String>()
     )
 }
 
@@ -105,11 +110,8 @@ impl<'a> Manifest<'a> {
 pub fn rock(package: &Package) -> io::Result<Vec<u8>> {
     let spec = rockspec(package);
     let spec_name = format!("{}.rockspec", stem(package));
-    let placed: Vec<(String, &[u8])> = package
-        .files
-        .iter()
-        .map(|f| (format!("lua/kong/plugins/{}/{}", package.plugin, f.entry.path), f.bytes.as_slice()))
-        .collect();
+    let placed: Vec<(String, &[u8])> =
+        package.placed().map(|(path, bytes)| (format!("lua/{path}"), bytes)).collect();
     let mut manifest = Manifest::default();
     placed.iter().for_each(|(path, bytes)| manifest.add(path, bytes));
     manifest.add(&spec_name, spec.as_bytes());
@@ -135,11 +137,7 @@ pub fn archive(package: &Package) -> io::Result<Vec<u8>> {
     let mut tar = ::tar::Builder::new(gz);
     let spec = rockspec(package);
     let mut entries = vec![(format!("{root}/{root}.rockspec"), spec.as_bytes())];
-    entries.extend(
-        package.files.iter().map(|f| {
-            (format!("{root}/kong/plugins/{}/{}", package.plugin, f.entry.path), f.bytes.as_slice())
-        }),
-    );
+    entries.extend(package.placed().map(|(path, bytes)| (format!("{root}/{path}"), bytes)));
     for (path, bytes) in entries {
         let mut header = ::tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::{EntityTask, NodeSpec, PluginSpec};
 
@@ -39,17 +40,19 @@ fn plugin_spec(
     plugin: &Plugin,
     operation: Option<&Operation>,
 ) -> Option<PluginSpec> {
-    let reference = |d: Digest| state.release_ref(&d);
+    let reference = |d: Digest, method: &Method| state.release_ref(&d, method);
     let mut spec = PluginSpec { grant: plugin.grant, ..PluginSpec::default() };
-    let at_rest = plugin.release.filter(|_| plugin.target.includes(node)).and_then(reference);
+    let at_rest = plugin.release.filter(|_| plugin.target.includes(node));
+    let at_rest = at_rest.and_then(|d| reference(d, &plugin.method));
     let mut named = at_rest.is_some();
     spec.staged.extend(at_rest.clone());
     spec.enabled = at_rest;
     let Some(operation) = operation else { return named.then_some(spec) };
 
     // Each step that was dispatched to the node moves its spec; what it ends at is what the node should be.
-    let release = reference(operation.release);
-    let previous = operation.previous.filter(|_| plugin.target.includes(node)).and_then(reference);
+    let release = reference(operation.release, &operation.method);
+    let previous = operation.previous.filter(|_| plugin.target.includes(node));
+    let previous = previous.and_then(|d| reference(d, &operation.previous_method));
     for step in &operation.steps {
         let Some(grant) = step.nodes.get(node).and_then(|n| n.grant) else { continue };
         named = true;

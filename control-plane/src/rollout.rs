@@ -146,7 +146,7 @@ impl<'a> Round<'a> {
         Some(Command::AdvanceCursor {
             operation: self.operation.id.clone(),
             from: self.operation.cursor,
-            summary: barrier::summary(step),
+            summary: barrier::summary(self.operation, step),
         })
     }
 

@@ -15,7 +15,7 @@ mod fleet;
 mod lifecycle;
 mod progress;
 
-pub use catalogue::same_content;
+pub use catalogue::{no_conflict, same_content};
 pub use command::{Command, Event, LogStamp, Rejection};
 pub use model::ClusterState;
 

@@ -1,6 +1,7 @@
 //! What people see, made of the replicated state, the leader's inventory and the plan's report.
 
 use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::package::FileEntry;
 use kctl_shared::proto::v1;
 use kctl_shared::spec::{PluginStatus, Stage, StepWord};
 use kctl_shared::time::Timestamp;
@@ -46,6 +47,10 @@ impl Sources<'_> {
         let operation = plugin.operation.as_ref().and_then(|id| self.state.operations.get(id));
         let digest = plugin.release.or(operation.map(|o| o.release));
         let release = digest.and_then(|d| self.state.releases.get(&d));
+        let method = match operation {
+            Some(first) if plugin.release.is_none() => &first.method,
+            _ => &plugin.method,
+        };
         let targets = self.state.nodes_of(group).filter(|(id, _)| plugin.target.includes(id));
         let (mut enabled, mut total) = (0, 0);
         for (node, _) in targets {
@@ -69,16 +74,12 @@ impl Sources<'_> {
             nodes_enabled: enabled,
             nodes_total: total,
             operation: plugin.operation.clone().unwrap_or_default(),
-            files: release.map_or_else(Vec::new, |r| {
-                let view = |f: &kctl_shared::package::FileEntry| v1::FileView {
-                    path: f.path.clone(),
-                    sha256: f.sha256.to_string(),
-                    size: f.size,
-                };
-                r.files.iter().map(view).collect()
-            }),
+            files: release.map_or_else(Vec::new, |r| r.files.iter().map(file).collect()),
+            modules: release.map_or_else(Vec::new, |r| r.extras.iter().map(file).collect()),
             installed_at: plugin.release.map(|_| plugin.installed_at.to_proto()),
             references,
+            method: method.name().into(),
+            place: method.place().into(),
         }
     }
 
@@ -127,6 +128,8 @@ impl Sources<'_> {
             previous_version: operation.previous_version.clone(),
             reason: operation.reason.clone(),
             digest: operation.release.to_string(),
+            method: operation.method.name().into(),
+            place: operation.method.place().into(),
         }
     }
 
@@ -207,7 +210,13 @@ fn node_plugin(name: &PluginName, status: &PluginStatus, liveness: Liveness) -> 
         state: state.as_str().into(),
         code: trouble.map(|t| t.code.clone()).unwrap_or_default(),
         message: trouble.map(|t| t.message.clone()).unwrap_or_default(),
+        method: release.map(|r| r.method.name().to_owned()).unwrap_or_default(),
+        place: release.map(|r| r.method.place().to_owned()).unwrap_or_default(),
     }
+}
+
+fn file(f: &FileEntry) -> v1::FileView {
+    v1::FileView { path: f.path.clone(), sha256: f.sha256.to_string(), size: f.size }
 }
 
 fn waiting_on(w: &WaitingOn) -> v1::WaitingOn {

@@ -9,6 +9,7 @@
 mod world;
 
 use kctl_control_plane::state::operation::{OperationKind, Phase};
+use kctl_shared::method::Method;
 use world::World;
 
 fn seeds() -> Vec<u64> {
@@ -119,4 +120,52 @@ fn a_node_that_joins_is_part_of_what_runs() {
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
     world.assert_gone();
+}
+
+fn luarocks(tree: Option<&str>) -> Method {
+    Method::Luarocks { tree: tree.map(str::to_owned), make: false }
+}
+
+#[test]
+fn each_release_keeps_the_way_it_was_placed() {
+    let shared = luarocks(Some("/usr/local"));
+    let mut world = World::new(21, 4);
+    world.method = shared.clone();
+    world.install("1.0.0");
+    world.heal();
+    world.assert_method_everywhere(&shared);
+    // A failed upgrade by another method goes back to the former one.
+    world.break_node(1);
+    world.method = Method::Store;
+    world.install("2.0.0");
+    world.heal_but_broken();
+    assert_eq!(world.phase(), Phase::Failed);
+    world.assert_everywhere("1.0.0");
+    world.assert_method_everywhere(&shared);
+    // A good one leaves nothing of it.
+    world.heal();
+    world.method = Method::Path { dir: None };
+    world.install("3.0.0");
+    world.heal();
+    world.assert_method_everywhere(&Method::Path { dir: None });
+    world.remove();
+    assert_eq!(world.operation().method, Method::Path { dir: None });
+    world.heal();
+    world.assert_gone();
+}
+
+#[test]
+fn the_same_release_can_change_its_method() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.install("1.0.0");
+        world.heal();
+        world.method = luarocks(None);
+        world.install("1.0.0");
+        assert_eq!(world.operation().kind, OperationKind::Upgrade);
+        world.chaos(100);
+        world.heal();
+        let wanted = if world.phase() == Phase::Succeeded { luarocks(None) } else { Method::Store };
+        world.assert_method_everywhere(&wanted);
+    }
 }

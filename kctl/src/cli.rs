@@ -54,6 +54,7 @@ pub enum ProgressStyle {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Command {
     /// Install, remove and look at plugins.
     #[command(subcommand)]
@@ -215,6 +216,12 @@ pub struct SourceArgs {
     /// Version to record, instead of the one the plugin names.
     #[arg(long = "as-version", value_name = "VERSION")]
     pub as_version: Option<String>,
+    /// Rocks, source archives or directories that the plugin depends on; their modules travel with it as one release.
+    #[arg(value_name = "DEPENDENCY")]
+    pub dependencies: Vec<PathBuf>,
+    /// Permit modules beside the plugin that take the place of Kong's or OpenResty's own.
+    #[arg(long)]
+    pub allow_shadow: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -225,11 +232,41 @@ pub struct InstallArgs {
     #[arg(long)]
     pub allow_downgrade: bool,
     #[command(flatten)]
+    pub method: MethodArgs,
+    #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
     pub rollout: RolloutArgs,
     #[command(flatten)]
     pub flow: FlowArgs,
+}
+
+/// How files get onto the nodes.
+#[derive(Clone, Debug, Args)]
+pub struct MethodArgs {
+    /// How files get onto the nodes, and off them again; as the plugin is installed now unless given, else store.
+    #[arg(long, value_enum)]
+    pub method: Option<InstallMethod>,
+    /// With luarocks: the tree to install into, e.g. /usr/local; a tree of the release's own unless given.
+    #[arg(long, value_name = "DIR", conflicts_with = "path")]
+    pub tree: Option<String>,
+    /// With luarocks: build from sources with `luarocks make` instead of installing a rock.
+    #[arg(long)]
+    pub make: bool,
+    /// With path: where the files are on every node, the plugin's own directory or one with kong/plugins/NAME in it;
+    /// wherever Lua finds them unless given.
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InstallMethod {
+    /// Unpacked by the agent; needs nothing on the node.
+    Store,
+    /// Installed and removed by the node's LuaRocks.
+    Luarocks,
+    /// Already on the node: compared and enabled, never changed or deleted.
+    Path,
 }
 
 #[derive(Clone, Debug, Args)]

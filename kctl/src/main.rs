@@ -7,7 +7,6 @@ mod context;
 mod fail;
 mod output;
 mod progress;
-mod rock;
 
 use std::ffi::OsStr;
 use std::path::Path;

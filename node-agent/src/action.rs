@@ -1,15 +1,14 @@
 //! One effect of the agent on the world.
 
-use kctl_shared::digest::Digest;
 use kctl_shared::name::PluginName;
-use kctl_shared::spec::{Grant, ReleaseRef};
+use kctl_shared::spec::{Grant, Placement, ReleaseRef};
 
 use crate::config::Preflight;
 use crate::gateway::Wanted;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Bring a release's files into the store, checked and synced.
+    /// Bring a release's files onto the node by its method, checked and synced.
     Fetch { plugin: PluginName, grant: Grant, release: ReleaseRef },
     /// Try in a scratch Kong what `wanted` would load.
     Preflight {
@@ -23,8 +22,8 @@ pub enum Action {
     Enact { plugin: PluginName, grant: Grant, wanted: Wanted },
     /// Go on bringing back what was proven last.
     PutBack,
-    /// Delete a release's files.
-    Delete { plugin: PluginName, digest: Digest },
+    /// Undo a placement of a release, by its method's counterpart.
+    Delete { plugin: PluginName, placement: Placement },
     /// Delete generation directories that nothing reads any more.
     CollectGenerations,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::spec::{EntityReport, Failure, Grant, NodeSpec, NodeStatus, StepWord};
+use kctl_shared::spec::{EntityReport, Failure, Grant, NodeSpec, NodeStatus, Placement, StepWord};
 use kctl_shared::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::action::Action;
 use crate::config::Preflight;
 use crate::gateway::{EnactError, Gateway, Wanted};
 use crate::ledger::Ledger;
-use crate::packages::Packages;
+use crate::packages::{Links, Packages};
 use crate::reconcile::{Observed, reconcile};
 use crate::status;
 
@@ -106,6 +106,7 @@ impl Agent {
             put_back_due: record.put_back_due,
             managed: record.managed.clone(),
             idle_generations: false,
+            notices: self.packages.notices(),
         };
         observed.idle_generations = !self.packages.idle_generations(&used(&observed)).is_empty();
         observed
@@ -124,20 +125,15 @@ impl Agent {
                 self.publish(spec, observed, Some((&plugin, StepWord::Fetching)));
                 let placed = match self.artifacts.fetch(&release.digest).await {
                     Ok(bytes) => {
-                        let (packages, name) = (self.packages.clone(), plugin.clone());
-                        let placing = tokio::task::spawn_blocking(move || {
-                            packages.place(&name, &release.digest, &bytes)
-                        });
-                        placing.await.unwrap_or_else(|e| Err(Failure::new("INTERNAL", e.to_string())))
+                        let lua_path = observed.kong.lua_path.as_deref();
+                        self.packages.stage(&plugin, &release, bytes, lua_path).await
                     }
                     Err(fault) => Err(Failure::new("FETCH_FAILED", fault.to_string())),
                 };
                 match placed {
                     Ok(()) => self.ledger.update("ledger.worked", |r| r.attempts.succeed(&plugin, grant)),
                     // The network and the disk get better by themselves; wrong bytes do not.
-                    Err(f) if matches!(f.code.as_str(), "FETCH_FAILED" | "DISK_FULL") => {
-                        self.wait(&plugin, grant, f)
-                    }
+                    Err(f) if may_pass(&f) => self.wait(&plugin, grant, f),
                     Err(f) => self.fail(&plugin, grant, f),
                 }
             }
@@ -164,15 +160,11 @@ impl Agent {
                     }
                 }
             }
-            Action::Delete { plugin, digest } => {
+            Action::Delete { plugin, placement } => {
                 self.publish(spec, observed, Some((&plugin, StepWord::Purging)));
-                // A generation that still links the files would be a path to nowhere.
-                let used = used(observed);
-                let deleted =
-                    self.packages.collect(&used).and_then(|()| self.packages.delete(&plugin, &digest));
-                if let Err(failure) = deleted {
-                    let grant =
-                        spec.and_then(|s| s.plugins.get(&plugin)).map(|p| p.grant).unwrap_or_default();
+                let wanted = spec.and_then(|s| s.plugins.get(&plugin));
+                let (grant, stays) = wanted.map(|p| (p.grant, p.enabled.is_some())).unwrap_or_default();
+                if let Err(failure) = self.delete(&plugin, &placement, stays, observed).await {
                     self.wait(&plugin, grant, failure);
                 }
             }
@@ -187,7 +179,7 @@ impl Agent {
 
     /// A generation of its own for the list, tried in a scratch Kong, gone afterwards unless it is enacted.
     async fn preflight(&mut self, mut wanted: Wanted, how: Preflight) -> Result<(), Failure> {
-        wanted.generation = self.link(&wanted)?;
+        wanted.generation = self.link(&wanted, Links::Kept)?;
         let tried = self.gateway.preflight(&wanted, how).await;
         if let Some(generation) = &wanted.generation
             && let Err(error) = std::fs::remove_dir_all(generation)
@@ -197,9 +189,50 @@ impl Agent {
         tried
     }
 
-    fn link(&mut self, wanted: &Wanted) -> Result<Option<PathBuf>, Failure> {
+    fn link(&mut self, wanted: &Wanted, links: Links) -> Result<Option<PathBuf>, Failure> {
         self.ledger.update("ledger.generation", |r| r.generation += 1);
-        self.packages.link(self.ledger.record().generation, wanted)
+        self.packages.link(self.ledger.record().generation, wanted, links)
+    }
+
+    /// Undoes a placement; `stays`: another release of the plugin remains.
+    async fn delete(
+        &mut self,
+        plugin: &PluginName,
+        placement: &Placement,
+        stays: bool,
+        observed: &Observed,
+    ) -> Result<(), Failure> {
+        // A generation that still links the files would be a path to nowhere.
+        self.packages.collect(&used(observed))?;
+        if !stays && self.packages.is_reachable(plugin, placement) {
+            self.nobody_requires(plugin, placement, observed).await?;
+        }
+        self.packages.remove(plugin, placement).await
+    }
+
+    /// Modules in a tree that is on the Lua path anyway were still there when the list without the plugin was tried: now it
+    /// is tried as it will be.
+    async fn nobody_requires(
+        &mut self,
+        plugin: &PluginName,
+        placement: &Placement,
+        observed: &Observed,
+    ) -> Result<(), Failure> {
+        self.ledger.update("ledger.generation", |r| r.generation += 1);
+        let mut wanted = observed.proven.clone();
+        wanted.unlisted.insert(plugin.clone());
+        let number = self.ledger.record().generation;
+        let generation = self.packages.link_without(number, &wanted, plugin, placement)?;
+        wanted.generation = Some(generation.clone());
+        let tried = self.gateway.preflight(&wanted, Preflight::Parse).await;
+        if let Err(error) = std::fs::remove_dir_all(&generation) {
+            tracing::warn!(%error, "a scratch generation stays");
+        }
+        tried.map_err(|failure| {
+            let message =
+                format!("without the files of {plugin} this node's Kong does not load: {}", failure.message);
+            Failure::new("STILL_REQUIRED", message)
+        })
     }
 
     async fn enact(
@@ -212,15 +245,22 @@ impl Agent {
     ) {
         // The files are what the digest says at the moment they are put on a path, not only when they were placed.
         for (name, release) in &wanted.listed {
-            if !self.packages.verify(name, &release.digest) {
+            if !self.packages.verify(name, &release.placement()) {
                 let message = format!("the files of {name} {} are not what was placed", release.version);
                 return self.fail(plugin, grant, Failure::new("FILES_CHANGED", message));
             }
         }
+        if let Err(failure) = self.deploy(&wanted).await {
+            return if may_pass(&failure) {
+                self.wait(plugin, grant, failure)
+            } else {
+                self.fail(plugin, grant, failure)
+            };
+        }
         // What an interrupted try left in the conf may be just this: then nothing new is made.
         wanted.generation = match self.reusable(&wanted, observed) {
             Some(generation) => Some(generation),
-            None => match self.link(&wanted) {
+            None => match self.link(&wanted, Links::Placed) {
                 Ok(generation) => generation,
                 Err(failure) => return self.wait(plugin, grant, failure),
             },
@@ -236,6 +276,11 @@ impl Agent {
             send(&self.status, status);
         };
         let outcome = self.gateway.enact(&wanted, &before, &progress).await;
+        if outcome.is_err()
+            && let Err(failure) = self.packages.deploy(&before).await
+        {
+            tracing::warn!(%failure, "a tree does not hold the former release yet");
+        }
         match outcome {
             Ok(()) => self.ledger.update("ledger.proven", |r| {
                 r.proven = wanted;
@@ -250,6 +295,23 @@ impl Agent {
                 r.put_back_due = true;
             }),
         }
+    }
+
+    /// Puts files into the trees that others use too. A tree holds one copy: before another release replaces the one that
+    /// runs, what would be put back is linked to copies that stay as they are.
+    async fn deploy(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+        let before = self.ledger.record().proven.clone();
+        if self.packages.replaces(wanted, &before) {
+            let kept = self.link(&before, Links::Kept)?;
+            self.ledger.update("ledger.kept", |r| r.proven.generation = kept);
+        }
+        let deployed = self.packages.deploy(wanted).await;
+        if deployed.is_err()
+            && let Err(failure) = self.packages.deploy(&before).await
+        {
+            tracing::warn!(%failure, "a tree does not hold the former release yet");
+        }
+        deployed
     }
 
     /// The generation that the conf names already, if it links exactly what is wanted.
@@ -267,6 +329,11 @@ impl Agent {
         tracing::info!(%plugin, %grant, %why, "waiting");
         self.ledger.update("ledger.waits", |r| r.attempts.wait(plugin, grant, why, Timestamp::now()));
     }
+}
+
+/// Whether it may get better by itself.
+fn may_pass(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), "FETCH_FAILED" | "DISK_FULL" | "TREE_BUSY")
 }
 
 /// Generation directories that something may still read.

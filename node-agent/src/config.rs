@@ -39,6 +39,8 @@ pub struct KongSection {
     /// The file the running Kong was started with.
     pub conf: Option<PathBuf>,
     pub prefix: Option<PathBuf>,
+    /// For plugins that are installed with the method luarocks; looked for on the PATH unless given.
+    pub luarocks: Option<PathBuf>,
     pub preflight: Preflight,
 }
 
@@ -79,7 +81,7 @@ impl Config {
         for url in &config.control_plane {
             endpoint::check_dial(url, config.insecure)?;
         }
-        let kong = [&config.kong.conf, &config.kong.prefix].into_iter().flatten();
+        let kong = [&config.kong.conf, &config.kong.prefix, &config.kong.luarocks].into_iter().flatten();
         for dir in [&config.state_dir, &config.lua_dir].into_iter().chain(kong) {
             if !dir.is_absolute() {
                 return Err(invalid(format!("{} is not an absolute path", dir.display())));

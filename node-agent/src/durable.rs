@@ -113,7 +113,7 @@ pub fn write_new(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io
 ///
 /// # Errors
 /// Those of `symlink`.
-pub fn link(step: &'static str, target: &str, path: &Path) -> io::Result<()> {
+pub fn link(step: &'static str, target: &Path, path: &Path) -> io::Result<()> {
     pass(step, "before")?;
     symlink(target, path)?;
     faults::created(path);

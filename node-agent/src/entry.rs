@@ -53,7 +53,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Fault> {
     let ledger = Ledger::open(&config.state_dir, &config.node)?;
-    let packages = Packages::open(&config.lua_dir)?;
+    let packages = Packages::open(&config.lua_dir, config.kong.luarocks.clone())?;
     let _ours = Claim::on(&[&config.lua_dir])?;
     let identity = Identity {
         node: config.node.to_string(),

@@ -16,7 +16,7 @@ pub mod locate;
 mod preflight;
 mod process;
 mod record;
-mod resolve;
+pub(crate) mod resolve;
 mod scratch;
 mod words;
 
@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Entity, Failure, KongFacts, ReleaseRef, StepWord};
+pub(crate) use resolve::extras_list;
 
 use crate::config::Preflight;
 
@@ -55,6 +56,8 @@ pub struct KongObserved {
     /// Names and versions in the running Kong's own words (`plugins.available_on_server`); `None` when it cannot be asked.
     pub loaded: Option<BTreeMap<String, Option<String>>>,
     pub enabled_in_cluster: Option<BTreeSet<String>>,
+    /// Where Lua looks for modules beside our own, entries absolute; `None` when no Kong was ever prepared.
+    pub lua_path: Option<String>,
     /// Generation directories that living old workers may still read from.
     pub old_generations: BTreeSet<PathBuf>,
     pub trouble: Option<Failure>,

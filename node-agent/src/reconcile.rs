@@ -6,9 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kctl_shared::digest::Digest;
 use kctl_shared::name::PluginName;
-use kctl_shared::spec::{KongState, NodeSpec, PluginSpec, ReleaseRef};
+use kctl_shared::spec::{Failure, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
 
 use crate::action::Action;
@@ -20,8 +19,8 @@ use crate::gateway::{KongObserved, Wanted};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     pub kong: KongObserved,
-    /// Files in the store, re-hashed after they were synced.
-    pub stored: BTreeMap<PluginName, BTreeSet<Digest>>,
+    /// Releases that are on the node, each with the method that placed it; re-hashed after they were synced.
+    pub stored: BTreeMap<PluginName, BTreeSet<Placement>>,
     /// What was last proven, and put back when something else could not be.
     pub proven: Wanted,
     /// The running Kong is still as `proven` says.
@@ -32,6 +31,8 @@ pub struct Observed {
     pub managed: BTreeSet<PluginName>,
     /// Generation directories on disk that neither the conf, nor the armed configuration, nor a proof names.
     pub idle_generations: bool,
+    /// What the agent left behind because it was not its own.
+    pub notices: Vec<Failure>,
 }
 
 pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now: Timestamp) -> Vec<Action> {
@@ -82,7 +83,7 @@ impl Round<'_> {
         if !self.attempts.may_try(plugin, grant, self.now) {
             return None;
         }
-        if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r.digest)) {
+        if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r)) {
             return Some(Action::Fetch { plugin: plugin.clone(), grant, release: release.clone() });
         }
         if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r), how(self.spec)))
@@ -110,8 +111,8 @@ impl Round<'_> {
         }
     }
 
-    fn stored(&self, digest: Digest) -> bool {
-        self.observed.stored.get(self.plugin).is_some_and(|s| s.contains(&digest))
+    fn stored(&self, release: &ReleaseRef) -> bool {
+        self.observed.stored.get(self.plugin).is_some_and(|s| s.contains(&release.placement()))
     }
 
     fn passed(&self, release: Option<&ReleaseRef>, how: Preflight) -> bool {
@@ -138,7 +139,7 @@ impl Round<'_> {
     fn is_as_wanted(&self) -> bool {
         let listed = self.observed.proven.listed.get(self.plugin);
         match &self.spec.enabled {
-            Some(release) => self.observed.proof_holds && listed.map(|l| l.digest) == Some(release.digest),
+            Some(release) => self.observed.proof_holds && listed.is_some_and(|l| l.is(release)),
             None => listed.is_none() && (!self.is_listed() || self.is_foreign()),
         }
     }
@@ -157,8 +158,8 @@ impl Round<'_> {
 
     /// Files may go when nothing names or runs them: neither directive, nor proof, nor running workers of any age.
     fn delete(&self) -> Option<Action> {
-        let keep: BTreeSet<_> = self.spec.staged.iter().map(|r| r.digest).collect();
-        let proven = self.observed.proven.listed.get(self.plugin).map(|r| r.digest);
+        let keep: BTreeSet<_> = self.spec.staged.iter().map(ReleaseRef::placement).collect();
+        let proven = self.observed.proven.listed.get(self.plugin).map(ReleaseRef::placement);
         let kong = &self.observed.kong;
         if kong.facts.old_workers > 0 || self.attempts.is_pausing(self.plugin, self.spec.grant, self.now) {
             return None;
@@ -174,8 +175,8 @@ impl Round<'_> {
             return None;
         }
         let stored = self.observed.stored.get(self.plugin)?;
-        let digest = *stored.iter().find(|d| !keep.contains(d) && Some(**d) != proven)?;
-        Some(Action::Delete { plugin: self.plugin.clone(), digest })
+        let placement = stored.iter().find(|p| !keep.contains(*p) && Some(*p) != proven.as_ref())?;
+        Some(Action::Delete { plugin: self.plugin.clone(), placement: placement.clone() })
     }
 }
 

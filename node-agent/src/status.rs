@@ -19,6 +19,7 @@ pub fn compose(
 ) -> NodeStatus {
     let mut status = NodeStatus { kong: observed.kong.facts.clone(), ..NodeStatus::default() };
     status.conditions.extend(observed.kong.trouble.clone());
+    status.conditions.extend(observed.notices.iter().cloned());
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }
@@ -55,10 +56,10 @@ fn plugin_status(
     let stored = observed.stored.get(plugin);
     let known = wanted.staged.iter().chain(&wanted.enabled).chain(observed.proven.listed.get(plugin));
     let mut staged: BTreeSet<ReleaseRef> =
-        known.filter(|r| stored.is_some_and(|s| s.contains(&r.digest))).cloned().collect();
-    for digest in stored.into_iter().flatten() {
-        if staged.iter().all(|r| r.digest != *digest) {
-            staged.insert(ReleaseRef { version: String::new(), digest: *digest });
+        known.filter(|r| stored.is_some_and(|s| s.contains(&r.placement()))).cloned().collect();
+    for placement in stored.into_iter().flatten() {
+        if staged.iter().all(|r| r.placement() != *placement) {
+            staged.insert(ReleaseRef::new("", placement.digest).by(placement.method.clone()));
         }
     }
     let stage = match (proven, staged.is_empty()) {
@@ -70,9 +71,10 @@ fn plugin_status(
     };
     let failure = attempts.failure(plugin, wanted.grant).cloned();
     let mut waiting = attempts.waiting(plugin, wanted.grant).cloned();
-    let as_wanted = proven.map(|p| p.digest) == wanted.enabled.as_ref().map(|e| e.digest);
-    let exactly = staged.iter().map(|r| r.digest).eq(wanted.staged.iter().map(|r| r.digest));
-    if as_wanted && exactly {
+    let as_wanted = proven.map(ReleaseRef::placement) == wanted.enabled.as_ref().map(ReleaseRef::placement);
+    if as_wanted
+        && staged.iter().map(ReleaseRef::placement).eq(wanted.staged.iter().map(ReleaseRef::placement))
+    {
         // Whatever was in the way, nothing is left to do.
         waiting = None;
     }

@@ -12,8 +12,9 @@ use kctl_node_agent::attempts::Attempts;
 use kctl_node_agent::gateway::Wanted;
 use kctl_node_agent::reconcile::{Observed, reconcile};
 use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
-use kctl_shared::spec::{Failure, Grant, KongState, NodeSpec, PluginSpec, ReleaseRef};
+use kctl_shared::spec::{Failure, Grant, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -29,7 +30,16 @@ fn plugin(name: &str) -> PluginName {
 
 fn release(name: &str, version: u8) -> ReleaseRef {
     let digest = Digest::of(format!("{name} {version}").as_bytes());
-    ReleaseRef { version: format!("{version}.0.0"), digest }
+    ReleaseRef::new(format!("{version}.0.0"), digest)
+}
+
+fn methods() -> [Method; 4] {
+    [
+        Method::Store,
+        Method::Luarocks { tree: None, make: false },
+        Method::Luarocks { tree: Some("/usr/local".into()), make: true },
+        Method::Path { dir: None },
+    ]
 }
 
 fn trouble() -> Failure {
@@ -73,7 +83,8 @@ impl Node {
     fn wish(&mut self) {
         let name =
             if self.rng.random_bool(0.1) { FOREIGN } else { OURS[self.rng.random_range(0..OURS.len())] };
-        let wanted = release(name, self.rng.random_range(1..=2));
+        let method = methods()[self.rng.random_range(0..4)].clone();
+        let wanted = release(name, self.rng.random_range(1..=2)).by(method);
         let mut spec = PluginSpec { grant: self.grant(), ..PluginSpec::default() };
         match self.rng.random_range(0..4) {
             0 => {
@@ -121,12 +132,14 @@ impl Node {
     fn judge(&self, action: &Action) {
         let running = self.seen.kong.facts.state == KongState::Running;
         match action {
-            Action::Delete { plugin, digest } => {
+            Action::Delete { plugin, placement } => {
                 let spec = &self.spec.plugins[plugin];
                 let loaded = self.seen.kong.loaded.iter().flatten().any(|(name, _)| name == plugin.as_str());
-                let proven = self.seen.proven.listed.get(plugin).map(|r| r.digest);
-                assert!(!spec.staged.iter().any(|r| r.digest == *digest), "deletes what must stay");
-                assert_ne!(proven, Some(*digest), "deletes what is proven to run");
+                let proven = self.seen.proven.listed.get(plugin).map(ReleaseRef::placement);
+                let there = self.seen.stored.get(plugin).is_some_and(|s| s.contains(placement));
+                assert!(there, "undoes what was never placed in that way");
+                assert!(!spec.staged.iter().any(|r| r.placement() == *placement), "deletes what must stay");
+                assert_ne!(proven.as_ref(), Some(placement), "deletes what is proven to run");
                 assert_eq!(self.seen.kong.facts.old_workers, 0, "deletes under old workers");
                 if spec.enabled.is_none() {
                     assert!(!self.names(plugin), "deletes what the directive names");
@@ -136,7 +149,7 @@ impl Node {
             Action::Enact { wanted, .. } => {
                 assert!(running, "reloads a Kong that does not run");
                 for (name, release) in &wanted.listed {
-                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.digest));
+                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.placement()));
                     assert!(stored, "lists {name} without its files");
                 }
                 let foreign = plugin(FOREIGN);
@@ -144,7 +157,7 @@ impl Node {
             }
             Action::Preflight { wanted, .. } => {
                 for (name, release) in &wanted.listed {
-                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.digest));
+                    let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.placement()));
                     assert!(stored, "tries {name} without its files");
                 }
             }
@@ -178,7 +191,7 @@ impl Node {
                 self.attempts.wait(&plugin, grant, trouble(), self.now)
             }
             Action::Fetch { plugin, grant, release } => {
-                self.seen.stored.entry(plugin.clone()).or_default().insert(release.digest);
+                self.seen.stored.entry(plugin.clone()).or_default().insert(release.placement());
                 self.attempts.succeed(&plugin, grant);
             }
             Action::Preflight { plugin, grant, .. } if !luck => self.attempts.fail(&plugin, grant, trouble()),
@@ -216,8 +229,8 @@ impl Node {
                 self.seen.proof_holds = true;
                 self.seen.put_back_due = false;
             }
-            Action::Delete { plugin, digest } => {
-                self.seen.stored.get_mut(&plugin).unwrap().remove(&digest);
+            Action::Delete { plugin, placement } => {
+                self.seen.stored.get_mut(&plugin).unwrap().remove(&placement);
             }
             Action::CollectGenerations => self.seen.idle_generations = false,
         }
@@ -244,7 +257,7 @@ impl Node {
     fn is_as_specified(&self) {
         for (name, spec) in self.spec.plugins.iter().filter(|(name, _)| name.as_str() != FOREIGN) {
             let stored = self.seen.stored.get(name).cloned().unwrap_or_default();
-            let staged: BTreeSet<Digest> = spec.staged.iter().map(|r| r.digest).collect();
+            let staged: BTreeSet<Placement> = spec.staged.iter().map(ReleaseRef::placement).collect();
             assert_eq!(stored, staged, "files of {name}");
             assert_eq!(self.seen.proven.listed.get(name), spec.enabled.as_ref(), "proof of {name}");
             assert_eq!(self.names(name), spec.enabled.is_some(), "directive of {name}");

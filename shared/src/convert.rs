@@ -4,6 +4,7 @@
 //! a guess.
 
 use crate::fault::Fault;
+use crate::method::Method;
 use crate::name::{NodeId, PluginName};
 use crate::proto::agent as pb;
 use crate::spec::{
@@ -32,12 +33,19 @@ fn grant(g: Option<pb::Grant>) -> Grant {
 
 impl From<&ReleaseRef> for pb::ReleaseRef {
     fn from(r: &ReleaseRef) -> Self {
-        Self { version: r.version.clone(), digest: r.digest.to_string() }
+        Self {
+            version: r.version.clone(),
+            digest: r.digest.to_string(),
+            method: if r.method.is_store() { String::new() } else { r.method.name().into() },
+            place: r.method.place().into(),
+            make: r.method.makes(),
+        }
     }
 }
 
 fn release(r: pb::ReleaseRef) -> Result<ReleaseRef, Fault> {
-    Ok(ReleaseRef { digest: r.digest.parse().map_err(|e| bad("digest", e))?, version: r.version })
+    let method = Method::parse(&r.method, &r.place, r.make).map_err(|e| bad("method", e.message))?;
+    Ok(ReleaseRef { digest: r.digest.parse().map_err(|e| bad("digest", e))?, version: r.version, method })
 }
 
 fn releases<C: FromIterator<ReleaseRef>>(r: Vec<pb::ReleaseRef>) -> Result<C, Fault> {

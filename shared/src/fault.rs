@@ -47,6 +47,7 @@ impl Fault {
             | "ARTIFACT_NOT_FOUND" => Code::NotFound,
             "PLUGIN_BUSY"
             | "VERSION_CONFLICT"
+            | "MODULE_CONFLICT"
             | "REQUEST_ID_REUSED"
             | "IN_USE"
             | "DOWNGRADE"

@@ -4,6 +4,7 @@
 //! - [`spec`]: what a node should be ([`spec::NodeSpec`]) and what its agent last proved it to be ([`spec::NodeStatus`]).
 //! - [`convert`]: domain to protobuf and back; nothing else in the workspace translates the agent protocol.
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
+//! - [`method`]: how a release gets onto a node.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
 //! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
 
@@ -12,6 +13,7 @@ pub mod daemon;
 pub mod digest;
 pub mod endpoint;
 pub mod fault;
+pub mod method;
 pub mod name;
 pub mod package;
 pub mod proto;

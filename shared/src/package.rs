@@ -15,12 +15,14 @@ mod artifact;
 mod check;
 mod directory;
 mod error;
+mod extras;
 mod hash;
 mod layout;
 mod limits;
 mod lua;
 mod naming;
 mod path;
+pub mod rock;
 mod rockspec;
 mod source;
 mod tar;
@@ -33,7 +35,8 @@ use crate::digest::Digest;
 use crate::name::PluginName;
 pub use artifact::pieces;
 pub use error::PackageError;
-pub use hash::{digest_of, hash_tree};
+pub use extras::{gather, refuse_shadows, shadows};
+pub use hash::{digest_of, digest_with, hash_release, hash_tree};
 pub use limits::Limits;
 pub use naming::{MAX_VERSION, is_version};
 pub use source::{LoadOptions, load};
@@ -64,6 +67,8 @@ pub struct Package {
     pub version: String,
     /// Sorted by path, bytewise.
     pub files: Vec<PackagedFile>,
+    /// Modules beside the plugin's own directory that travel with it, paths relative to a Lua root; sorted likewise.
+    pub extras: Vec<PackagedFile>,
     /// What stood beside the plugin and looks as if it could be meant, but is not part of the release (at most 100):
     /// Lua outside `kong/plugins/NAME`, and whatever is no Lua where handler.lua lies bare.
     pub left_out: Vec<String>,
@@ -89,15 +94,23 @@ impl Package {
             })
             .collect();
         files.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
-        let mut package = Self { plugin, version: String::new(), files, left_out: Vec::new() };
+        let mut package =
+            Self { plugin, version: String::new(), files, extras: Vec::new(), left_out: Vec::new() };
         package.version = naming::version_of_code(&package)
             .unwrap_or_else(|| format!("0.0.0-{}", package.digest().short()));
         Ok(package)
     }
 
-    /// Identity of the release: plugin and files, see [`digest_of`].
+    /// Identity of the release: plugin, files and modules beside it, see [`digest_of`] and [`digest_with`].
     pub fn digest(&self) -> Digest {
-        digest_of(&self.plugin, self.files.iter().map(|f| &f.entry))
+        digest_with(&self.plugin, self.files.iter().map(|f| &f.entry), self.extras.iter().map(|f| &f.entry))
+    }
+
+    /// All files with their paths relative to a Lua root, in the order of the artifact.
+    pub fn placed(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let own =
+            self.files.iter().map(|f| (artifact::full_path(&self.plugin, &f.entry.path), f.bytes.as_slice()));
+        own.chain(self.extras.iter().map(|f| (f.entry.path.clone(), f.bytes.as_slice())))
     }
 
     /// The content of one file, by its path below `kong/plugins/NAME`.

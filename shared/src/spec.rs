@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
+use crate::method::Method;
 use crate::name::{NodeId, PluginName};
 
 /// Log position of the entry that authorised something: unique, ordered, never reused. Several commands may share one
@@ -26,11 +27,42 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Which release: the digest decides, the version is for people.
+/// Which release, and how it is placed: digest and method decide, the version is for people.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReleaseRef {
     pub version: String,
     pub digest: Digest,
+    // Left out where it is the default, so that what was written and hashed before there were methods stays the same.
+    #[serde(default, skip_serializing_if = "Method::is_store")]
+    pub method: Method,
+}
+
+/// One release placed in one way; what an agent keeps apart on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Placement {
+    pub digest: Digest,
+    pub method: Method,
+}
+
+impl ReleaseRef {
+    /// Placed by the default method.
+    pub fn new(version: impl Into<String>, digest: Digest) -> Self {
+        Self { version: version.into(), digest, method: Method::default() }
+    }
+
+    #[must_use]
+    pub fn by(self, method: Method) -> Self {
+        Self { method, ..self }
+    }
+
+    pub fn placement(&self) -> Placement {
+        Placement { digest: self.digest, method: self.method.clone() }
+    }
+
+    /// The same files, placed in the same way; versions are not compared.
+    pub fn is(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.method == other.method
+    }
 }
 
 /// How far a plugin is on a node.

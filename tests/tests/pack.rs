@@ -93,10 +93,117 @@ fn luarocks_and_tar_take_what_is_packed() {
     let rock = pack(temp.path(), &[root.to_str().unwrap()]);
     luarocks(temp.path(), &["install", "--tree", "by-rock", rock.to_str().unwrap()]);
     assert_eq!(files(&temp.path().join("by-rock/share/lua/5.1/kong")), placed);
-    // What builds from sources knows modules only.
     luarocks(&temp.path().join("kong-plugin-packed_up-1.2.3-1"), &["make", "--tree", "../by-make"]);
-    let modules: Vec<_> = placed.iter().filter(|path| path.ends_with(".lua")).cloned().collect();
-    assert_eq!(files(&temp.path().join("by-make/share/lua/5.1/kong")), modules);
+    assert_eq!(files(&temp.path().join("by-make/share/lua/5.1/kong")), placed);
+    // LuaRocks takes no version with a sign in it.
+    let odd = pack(temp.path(), &[root.to_str().unwrap(), "--as-version", "2.0.0-rc1+b_7"]);
+    assert!(odd.ends_with("kong-plugin-packed_up-2.0.0.rc1.b.7-1.all.rock"), "{odd:?}");
+    luarocks(temp.path(), &["install", "--tree", "odd", odd.to_str().unwrap()]);
+}
+
+/// A rock of two modules, made by LuaRocks itself.
+fn dependency(dir: &Path) -> PathBuf {
+    let sources = dir.join("dep");
+    std::fs::create_dir_all(sources.join("lib/resty/foo")).unwrap();
+    std::fs::write(sources.join("lib/resty/foo/init.lua"), "return { name = \"foo\" }").unwrap();
+    std::fs::write(sources.join("lib/resty/bar.lua"), "return { name = \"bar\" }").unwrap();
+    let spec = "package = \"lua-resty-foo\"\nversion = \"1.0-1\"\nsource = { url = \"file://x\" }\n\
+                build = { type = \"builtin\", modules = { [\"resty.foo\"] = \"lib/resty/foo/init.lua\", \
+                [\"resty.bar\"] = \"lib/resty/bar.lua\" } }\n";
+    std::fs::write(sources.join("lua-resty-foo-1.0-1.rockspec"), spec).unwrap();
+    for args in [&["make", "--deps-mode=none"][..], &["pack", "lua-resty-foo"]] {
+        let mut command = Command::new("luarocks");
+        command.args(["--lua-version=5.1", "--tree"]).arg(dir.join("dep-tree")).args(args);
+        let ended = command.current_dir(&sources).env("HOME", dir).output().unwrap();
+        assert!(ended.status.success(), "{args:?}: {ended:?}");
+    }
+    sources.join("lua-resty-foo-1.0-1.all.rock")
+}
+
+#[test]
+fn dependencies_are_packed_with_the_plugin() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = sources(temp.path());
+    let rock = dependency(temp.path());
+    let (source, rock) = (root.to_str().unwrap(), rock.to_str().unwrap());
+    let modules = ["resty/bar.lua", "resty/foo/init.lua"];
+    let json = |args: &[&str]| -> serde_json::Value {
+        let ran = kctl(temp.path(), &[&["plugin", "pack"], args, &["-o", "json"]].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        serde_json::from_str(&ran.out).unwrap()
+    };
+    let by_rock = json(&[source, rock, "--file", "one.rock"]);
+    assert_eq!(by_rock["modules"], serde_json::json!(modules));
+    // The same from its sources, and from what was packed.
+    let by_sources = json(&[
+        source,
+        temp.path().join("dep").to_str().unwrap(),
+        "--file",
+        "two.tar.gz",
+        "--format",
+        "tar-gz",
+    ]);
+    assert_eq!(by_sources["digest"], by_rock["digest"]);
+    for packed in ["one.rock", "two.tar.gz"] {
+        assert_eq!(json(&[packed, "--file", "three.rock"])["digest"], by_rock["digest"], "{packed}");
+    }
+    let installed = Command::new("luarocks")
+        .args(["--lua-version=5.1", "--tree", "tree", "install", "--deps-mode=none", "one.rock"])
+        .current_dir(temp.path())
+        .env("HOME", temp.path())
+        .output()
+        .unwrap();
+    // LuaRocks wants the name it gave.
+    assert!(!installed.status.success(), "{installed:?}");
+    let named = json(&[source, rock])["file"].as_str().unwrap().to_owned();
+    let installed = Command::new("luarocks")
+        .args(["--lua-version=5.1", "--tree", "tree", "install", "--deps-mode=none", &named])
+        .current_dir(temp.path())
+        .env("HOME", temp.path())
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    let lua = temp.path().join("tree/share/lua/5.1");
+    assert!(
+        modules.iter().all(|m| lua.join(m).exists())
+            && lua.join("kong/plugins/packed_Up/handler.lua").exists()
+    );
+
+    let refused = |args: &[&str], code: &str| {
+        let ran = kctl(temp.path(), &[&["plugin", "pack", "--file", "no.rock"], args].concat());
+        assert_eq!(ran.code, 1, "{args:?}: {ran:?}");
+        assert!(ran.err.contains(code), "{code}: {ran:?}");
+        assert!(!temp.path().join("no.rock").exists());
+    };
+    refused(&[source, source], "NOT_A_DEPENDENCY");
+    std::fs::create_dir(temp.path().join("empty")).unwrap();
+    refused(&[source, "empty"], "NO_MODULES_FOUND");
+    refused(&[source, "absent.rock"], "SOURCE_UNREADABLE");
+    let write = |dir: &str, modules: &str, build: &str| {
+        let dir = temp.path().join(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("x.lua"), "return 2").unwrap();
+        let spec = format!(
+            "package = \"x\"\nversion = \"1-1\"\nbuild = {{ type = \"{build}\", modules = {{ {modules} }} }}\n"
+        );
+        std::fs::write(dir.join("x-1-1.rockspec"), spec).unwrap();
+    };
+    write("shadow", "[\"resty.core\"] = \"x.lua\"", "builtin");
+    refused(&[source, "shadow"], "MODULE_SHADOWS");
+    assert_eq!(
+        json(&[source, "shadow", "--allow-shadow", "--file", "yes.rock"])["modules"],
+        serde_json::json!(["resty/core.lua"])
+    );
+    write("other", "[\"resty.bar\"] = \"x.lua\"", "builtin");
+    refused(&[source, rock, "other"], "MODULE_CONFLICT");
+    write("native", "[\"resty.c\"] = \"x.c\"", "builtin");
+    refused(&[source, "native"], "NATIVE_NOT_ALLOWED");
+    write("make", "[\"resty.m\"] = \"x.lua\"", "make");
+    refused(&[source, "make"], "ROCKSPEC_BUILD_TYPE");
+    write("missing", "[\"resty.gone\"] = \"gone.lua\"", "builtin");
+    refused(&[source, "missing"], "ROCKSPEC_MODULE_MISSING");
+    write("bundled", "[\"kong.plugins.key-auth.more\"] = \"x.lua\"", "builtin");
+    refused(&[source, "bundled"], "PLUGIN_BUNDLED");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, PluginName};
+use kctl_shared::package::refuse_shadows;
 use kctl_shared::proto::v1::{self, plugin_service_server::PluginService};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status};
@@ -12,7 +14,7 @@ use crate::rollout::runbook;
 use crate::state::command::{Command, Event};
 use crate::state::model::{ClusterState, Target};
 use crate::state::operation::{Operation, OperationKind, Phase, Step};
-use crate::state::same_content;
+use crate::state::{no_conflict, same_content};
 
 /// What to do about a request, decided on the leader's state.
 enum Decision {
@@ -32,6 +34,8 @@ struct Wish {
     target: Target,
     policy: Option<v1::RolloutPolicy>,
     reason: String,
+    /// Of what is installed or removed, and of what was there before.
+    methods: [Method; 2],
 }
 
 impl Wish {
@@ -46,6 +50,7 @@ impl Wish {
         let nodes = request::resolve(state, &self.group, &self.target)?;
         let policy = request::policy(self.policy, nodes.len())?;
         let steps = plan(&nodes, &policy.waves)?;
+        let [method, previous_method] = self.methods;
         let version_of = |d: &Digest| state.releases.get(d).map(|r| r.version.clone()).unwrap_or_default();
         Ok(Decision::Start(Box::new(Operation {
             id: self.id.clone(),
@@ -70,6 +75,8 @@ impl Wish {
             applier: None,
             entities: Default::default(),
             rerecorded: 0,
+            method,
+            previous_method,
         })))
     }
 
@@ -116,6 +123,7 @@ macro_rules! wish {
             target: request::target($request.target.clone())?,
             policy: $request.policy.clone(),
             reason: request::reason(&$request.reason)?,
+            methods: Default::default(),
         }
     };
 }
@@ -141,9 +149,23 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
         }
     };
     wish.busy(state)?;
+    no_conflict(state, &wish.group, &wish.plugin, &digest)?;
+    if let Some(release) = state.releases.get(&digest).filter(|_| !r.allow_shadow) {
+        refuse_shadows(release.extras.iter().map(|e| e.path.as_str()))?;
+    }
     let present = state.plugin(&wish.group, &wish.plugin);
     let previous = present.and_then(|p| p.release);
-    if previous == Some(digest) && present.is_some_and(|p| p.target == wish.target) {
+    let present_method = present.map(|p| p.method.clone()).unwrap_or_default();
+    // What was chosen once stays chosen.
+    let method = match (r.method.as_str(), r.place.as_str(), r.make) {
+        ("", "", false) => present_method.clone(),
+        (name, place, make) => Method::parse(name, place, make)?,
+    };
+    wish.methods = [method, present_method];
+    if previous == Some(digest)
+        && wish.methods[0] == wish.methods[1]
+        && present.is_some_and(|p| p.target == wish.target)
+    {
         request::resolve(state, &wish.group, &wish.target)?;
         return Ok(Decision::Satisfied);
     }
@@ -201,6 +223,7 @@ fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision
         return Err(Fault::new("NO_ADMIN_API", message).hint("give one node of the group an admin_listen"));
     }
     wish.target = present.target.clone();
+    wish.methods[0] = present.method.clone();
     let version = state.releases.get(&release).map(|r| r.version.clone()).unwrap_or_default();
     wish.operation(state, release, version, None, |nodes, waves| runbook::remove(state, nodes, waves))
 }
@@ -287,7 +310,13 @@ impl PluginService for Api {
                 version: operation.version.clone(),
                 group: operation.group.to_string(),
                 entities: Vec::new(),
-                files: s.releases.get(&operation.release).map_or(0, |l| l.files.len() as u32),
+                files: match operation.method {
+                    Method::Path { .. } => 0,
+                    Method::Store | Method::Luarocks { .. } => s
+                        .releases
+                        .get(&operation.release)
+                        .map_or(0, |l| (l.files.len() + l.extras.len()) as u32),
+                },
                 nodes: operation.nodes().len() as u32,
                 waves: operation.policy.waves.clone(),
             })

@@ -72,6 +72,7 @@ fn validate(bytes: &[u8], header: &v1::UploadHeader) -> Result<(Release, PluginN
         files,
         registered_at: Timestamp::now(),
         retained: false,
+        extras: package.extras.iter().map(|f| f.entry.clone()).collect(),
     };
     Ok((release, plugin))
 }

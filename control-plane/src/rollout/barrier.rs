@@ -2,6 +2,7 @@
 //!
 //! Only a proof that answers the node's present grant counts. Everything else is a reason to wait, and says so.
 
+use kctl_shared::method::Method;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::{Failure, Grant, KongState, PluginStatus, ReleaseRef, Stage};
 use kctl_shared::time::Timestamp;
@@ -50,20 +51,18 @@ pub(crate) fn judge(
 }
 
 fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
-    let release = round.state.release_ref(&round.operation.release);
+    let release = round.state.release_ref(&round.operation.release, &round.operation.method);
     let before = former(round, node);
     let loaded = |wanted: &Option<ReleaseRef>| match wanted {
         Some(wanted) => {
-            answer.stage == Stage::Enabled && answer.loaded.as_ref().map(|l| l.digest) == Some(wanted.digest)
+            answer.stage == Stage::Enabled && answer.loaded.as_ref().is_some_and(|l| l.is(wanted))
         }
         None => answer.stage < Stage::Enabled && answer.loaded.is_none(),
     };
-    let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.digest == wanted.digest);
+    let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.is(wanted));
     match step.kind {
         StepKind::Stage => release.as_ref().is_some_and(has),
-        StepKind::Preflight => {
-            release.is_some_and(|r| answer.preflighted.as_ref().map(|p| p.digest) == Some(r.digest))
-        }
+        StepKind::Preflight => release.is_some_and(|r| answer.preflighted.as_ref().is_some_and(|p| p.is(&r))),
         StepKind::Enable => release.is_some() && loaded(&release),
         StepKind::Disable => loaded(&None),
         StepKind::Purge => answer.staged.is_empty() && answer.stage == Stage::Absent,
@@ -80,7 +79,8 @@ fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatu
 fn former(round: &Round<'_>, node: &NodeId) -> Option<ReleaseRef> {
     let operation: &Operation = round.operation;
     let plugin = round.state.plugin(&operation.group, &operation.plugin)?;
-    operation.previous.filter(|_| plugin.target.includes(node)).and_then(|d| round.state.release_ref(&d))
+    let previous = operation.previous.filter(|_| plugin.target.includes(node))?;
+    round.state.release_ref(&previous, &operation.previous_method)
 }
 
 fn reason(round: &Round<'_>, node: &NodeId, answer: Option<&PluginStatus>, since: Timestamp) -> WaitingOn {
@@ -171,13 +171,16 @@ fn leaves_admin_nodes(round: &Round<'_>, step: &Step, next: Option<&Step>) -> bo
     admin(step) && next.is_some_and(|n| !admin(n))
 }
 
-pub(crate) fn summary(step: &Step) -> String {
+pub(crate) fn summary(operation: &Operation, step: &Step) -> String {
     let (all, failed) = (step.nodes.len(), step.failed_nodes().count());
     let what = match step.kind {
         StepKind::Stage => "have the files",
         StepKind::Preflight => "loaded it in a scratch Kong",
         StepKind::Enable => "run it",
         StepKind::Disable => "no longer run it",
+        StepKind::Purge if matches!(operation.method, Method::Path { .. }) => {
+            "have forgotten it; its files are not kctl's and were left in place"
+        }
         StepKind::Purge | StepKind::Unstage => "have no files left",
         StepKind::Restore => "are as before",
         StepKind::Detach => "",

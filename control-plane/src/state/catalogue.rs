@@ -1,7 +1,8 @@
 //! Which releases exist.
 
 use kctl_shared::digest::Digest;
-use kctl_shared::name::PluginName;
+use kctl_shared::name::{GroupName, PluginName};
+use kctl_shared::package::FileEntry;
 
 use super::command::{Event, LogStamp, Rejection};
 use super::model::{ClusterState, MAX_RELEASES, Release};
@@ -28,6 +29,45 @@ pub fn same_content(
         )
         .hint("raise VERSION in handler.lua: a version never changes its content")),
     }
+}
+
+/// Modules beside a plugin's own directory are seen by everything in a Kong: two plugins of a group may bring the same one
+/// only if it is the same.
+///
+/// # Errors
+/// `MODULE_CONFLICT`.
+pub fn no_conflict(
+    state: &ClusterState,
+    group: &GroupName,
+    plugin: &PluginName,
+    digest: &Digest,
+) -> Result<(), Rejection> {
+    let Some(release) = state.releases.get(digest) else { return Ok(()) };
+    let others =
+        state.groups.get(group).into_iter().flat_map(|g| &g.plugins).filter(|(name, _)| *name != plugin);
+    for (other, record) in others {
+        let coming = record.operation.as_ref().and_then(|id| state.operations.get(id)).map(|o| o.release);
+        let theirs = record.release.into_iter().chain(coming).filter_map(|d| state.releases.get(&d));
+        let inside = |r: &Release, name: &PluginName| {
+            let own = format!("kong/plugins/{name}/");
+            r.extras.iter().find(|e| e.path.starts_with(&own)).map(|e| e.path.clone())
+        };
+        for their in theirs {
+            let differs =
+                |e: &&FileEntry| their.extras.iter().any(|t| t.path == e.path && t.sha256 != e.sha256);
+            let conflict = release.extras.iter().find(differs).map(|e| e.path.clone());
+            let conflict = conflict.or_else(|| inside(release, other)).or_else(|| inside(their, plugin));
+            if let Some(path) = conflict {
+                let message = format!(
+                    "{path} would come with {plugin} and is another one in {other} {}",
+                    their.version
+                );
+                return Err(Rejection::new("MODULE_CONFLICT", message)
+                    .hint("make both plugins bring the same module, or only one of them"));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn register_release(

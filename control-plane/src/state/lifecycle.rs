@@ -43,6 +43,7 @@ pub(super) fn start(
         grant: Grant::default(),
         operation: None,
         installed_at: at.proposed_at,
+        method: operation.method.clone(),
     });
     plugin.operation = Some(id.clone());
     state.operations.insert(id.clone(), operation);
@@ -84,6 +85,9 @@ fn check(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
     if let Some(missing) = named.find(|d| !state.releases.contains_key(d)) {
         return Err(Rejection::new("ARTIFACT_NOT_FOUND", format!("no release {missing} is registered"))
             .hint("upload it again: kctl plugin install PATH"));
+    }
+    if operation.kind != OperationKind::Remove {
+        catalogue::no_conflict(state, group, plugin, &operation.release)?;
     }
     if operation.steps.is_empty() || operation.steps.iter().any(super::operation::Step::is_over) {
         return Err(Rejection::new(
@@ -150,6 +154,7 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
         plugin.grant = at.grant();
         if succeeded {
             plugin.release = Some(operation.release);
+            plugin.method = operation.method.clone();
             plugin.target = operation.target.clone();
             plugin.installed_at = at.proposed_at;
         }

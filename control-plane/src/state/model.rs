@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::package::FileEntry;
 use kctl_shared::spec::{Grant, ReleaseRef};
@@ -67,6 +68,9 @@ pub struct Plugin {
     /// The lock: one live operation per plugin and group.
     pub operation: Option<OperationId>,
     pub installed_at: Timestamp,
+    /// How `release` got onto the nodes.
+    #[serde(default)]
+    pub method: Method,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,11 +118,14 @@ pub struct Release {
     pub registered_at: Timestamp,
     /// An operation with it has succeeded once: it stays in the catalogue, for going back to.
     pub retained: bool,
+    /// Modules that travel with it beside its own directory, paths relative to a Lua root.
+    #[serde(default)]
+    pub extras: Vec<FileEntry>,
 }
 
 impl Release {
-    pub fn reference(&self) -> ReleaseRef {
-        ReleaseRef { version: self.version.clone(), digest: self.digest }
+    pub fn reference(&self, method: &Method) -> ReleaseRef {
+        ReleaseRef { version: self.version.clone(), digest: self.digest, method: method.clone() }
     }
 }
 
@@ -154,8 +161,8 @@ impl ClusterState {
         self.operations.get(self.plugin(group, plugin)?.operation.as_ref()?)
     }
 
-    pub fn release_ref(&self, digest: &Digest) -> Option<ReleaseRef> {
-        self.releases.get(digest).map(Release::reference)
+    pub fn release_ref(&self, digest: &Digest, method: &Method) -> Option<ReleaseRef> {
+        self.releases.get(digest).map(|release| release.reference(method))
     }
 
     /// # Errors

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::spec::{Failure, Grant};
 use kctl_shared::time::Timestamp;
@@ -44,6 +45,11 @@ pub struct Operation {
     pub entities: BTreeMap<String, String>,
     /// How often entities had to be recorded after the first time.
     pub rerecorded: u32,
+    /// How `release` gets onto the nodes, or got there when it is being removed.
+    #[serde(default)]
+    pub method: Method,
+    #[serde(default)]
+    pub previous_method: Method,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

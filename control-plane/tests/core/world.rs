@@ -10,6 +10,7 @@ use kctl_control_plane::state::model::{NodeFacts, Release, Target};
 use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy, StepKind, StepPhase};
 use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants};
 use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::spec::{
     Entity, EntityReport, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginStatus,
@@ -45,6 +46,8 @@ pub struct World {
     current: String,
     waiting: Vec<WaitingOn>,
     faults: [usize; 5],
+    /// Of the next install.
+    pub method: Method,
 }
 
 fn plugin() -> PluginName {
@@ -70,6 +73,7 @@ impl World {
             current: String::new(),
             waiting: Vec::new(),
             faults: [0; 5],
+            method: Method::Store,
         };
         for _ in 0..nodes {
             world.join();
@@ -118,6 +122,7 @@ impl World {
             files: Vec::new(),
             registered_at: self.now,
             retained: false,
+            extras: Vec::new(),
         };
         assert!(self.propose(Command::RegisterRelease { release }));
         let previous = self.state.plugin(&group(), &plugin()).and_then(|p| p.release);
@@ -136,6 +141,10 @@ impl World {
         self.start(OperationKind::Remove, release, None, steps, waves);
     }
 
+    fn present_method(&self) -> Method {
+        self.state.plugin(&group(), &plugin()).map(|p| p.method.clone()).unwrap_or_default()
+    }
+
     fn waves(&self) -> Vec<String> {
         ["1", "25%", "100%"].map(str::to_owned).to_vec()
     }
@@ -149,6 +158,10 @@ impl World {
         waves: Vec<String>,
     ) {
         let id = format!("op-{}", self.index);
+        let previous_method = self.present_method();
+        if kind == OperationKind::Remove {
+            self.method = previous_method.clone();
+        }
         let operation = Operation {
             id: id.clone(),
             kind,
@@ -178,6 +191,8 @@ impl World {
             applier: None,
             entities: BTreeMap::new(),
             rerecorded: 0,
+            method: self.method.clone(),
+            previous_method,
         };
         let command = Command::StartOperation { operation: Box::new(operation) };
         assert!(self.propose(command.clone()));
@@ -400,6 +415,16 @@ impl World {
         for (node, agent) in &self.agents {
             assert_eq!(agent.loaded.as_ref().map(|l| l.digest), Some(digest), "seed {}: {node}", self.seed);
             assert_eq!(agent.staged.len(), 1, "seed {}: {node}", self.seed);
+        }
+    }
+
+    /// Every node has it by `method` and by no other.
+    pub fn assert_method_everywhere(&self, method: &Method) {
+        assert_eq!(&self.present_method(), method, "seed {}", self.seed);
+        for (node, agent) in &self.agents {
+            let loaded = agent.loaded.as_ref().map(|l| &l.method);
+            assert_eq!(loaded, Some(method), "seed {}: {node}", self.seed);
+            assert!(agent.staged.iter().all(|s| &s.method == method), "seed {}: {node}", self.seed);
         }
     }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kctl_shared::fault::Fault;
+use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{LoadOptions, Package, load, pieces};
+use kctl_shared::package::{LoadOptions, Package, gather, load, pieces};
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::upload_message::Part;
@@ -14,22 +15,26 @@ use kctl_shared::proto::v1::{
 };
 
 use super::Verb;
-use crate::cli::{FlowArgs, InstallArgs, RolloutArgs, SourceArgs, TargetArgs};
+use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, SourceArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
 use crate::progress;
 
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
-    let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
+    let method = method(&args.method)?;
+    let package = take(&args.source)?;
     let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
-    let size: u64 = package.files.iter().map(|f| f.entry.size).sum();
+    let size: u64 = package.files.iter().chain(&package.extras).map(|f| f.entry.size).sum();
     eprintln!(
         "✔ packed     {} {}   {} files, {:.1} KiB   {digest}",
         package.plugin,
         package.version,
-        package.files.len(),
+        package.files.len() + package.extras.len(),
         size as f64 / 1024.0
     );
+    for extra in &package.extras {
+        eprintln!("  with       {}", extra.entry.path);
+    }
     for path in &package.left_out {
         eprintln!("  left out   {path}");
     }
@@ -47,6 +52,10 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         reason: args.flow.reason.clone(),
         allow_downgrade: args.allow_downgrade,
         dry_run: args.flow.dry_run,
+        method: method.0,
+        place: method.1,
+        make: args.method.make,
+        allow_shadow: args.source.allow_shadow,
     };
     let accepted = verb
         .client
@@ -71,8 +80,52 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     .await
 }
 
+/// (name, place) of the method asked for, checked here so that nothing is uploaded for a typing error.
+fn method(args: &MethodArgs) -> Outcome<(String, String)> {
+    let name = args.method.map(|m| match m {
+        InstallMethod::Store => "store",
+        InstallMethod::Luarocks => "luarocks",
+        InstallMethod::Path => "path",
+    });
+    // A tree or a path says which method is meant.
+    let implied = match (&args.tree, &args.path, args.make) {
+        (Some(_), _, _) | (_, _, true) => Some("luarocks"),
+        (_, Some(_), _) => Some("path"),
+        _ => None,
+    };
+    if let (Some(name), Some(implied)) = (name, implied)
+        && name != implied
+    {
+        return Err(Fail::usage(
+            "METHOD_INVALID",
+            format!(
+                "--tree and --make are for --method luarocks, --path is for --method path, not for {name}"
+            ),
+            "see kctl plugin install --help",
+        ));
+    }
+    let name = name.or(implied).unwrap_or_default();
+    let place = args.tree.as_ref().or(args.path.as_ref()).cloned().unwrap_or_default();
+    match Method::parse(name, &place, args.make) {
+        Ok(_) => Ok((name.to_owned(), place)),
+        Err(fault) => Err(Fail::usage(&fault.code, fault.message, fault.hint)),
+    }
+}
+
+/// The plugin, with what travels beside it.
+pub fn take(source: &SourceArgs) -> Result<Package, Fault> {
+    let options = options(source)?;
+    let package = load(&source.reference, &options)?;
+    let (dependencies, allow_shadow) = (&source.dependencies, source.allow_shadow);
+    let mut package = gather(package, &source.reference, dependencies, allow_shadow, &options.limits)?;
+    if let Some(version) = options.version {
+        package.version = version;
+    }
+    Ok(package)
+}
+
 /// How a reference of the command line is to be read.
-pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
+fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
     let name = source.name.as_deref().map(PluginName::parse).transpose();
     let name = name.map_err(|e| Fault::new(e.code, e.message))?;
     Ok(LoadOptions { name, version: source.as_version.clone(), ..LoadOptions::default() })

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{Limits, Package};
+use kctl_shared::package::{Limits, Package, rock};
 use serde::Serialize;
 
 use crate::cli::NewArgs;
 use crate::fail::Outcome;
 use crate::output::Printer;
-use crate::rock;
 
 const HANDLER: &str = r#"local Handler = {
   -- When it runs among all plugins of a request: higher is earlier. Kong's own are between 2000000 and 1.

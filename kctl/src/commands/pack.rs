@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use kctl_shared::fault::Fault;
-use kctl_shared::package::{Package, load};
+use kctl_shared::package::{Package, rock};
 use serde::Serialize;
 
-use super::install::options;
+use super::install::take;
 use crate::cli::{PackArgs, PackFormat};
 use crate::fail::Outcome;
 use crate::output::Printer;
-use crate::rock;
 
 #[derive(Serialize)]
 struct Packed {
@@ -22,11 +21,13 @@ struct Packed {
     /// Bytes of the file.
     size: u64,
     files: Vec<String>,
+    /// What travels with it beside its own directory, relative to a Lua root.
+    modules: Vec<String>,
     left_out: Vec<String>,
 }
 
 pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
-    let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
+    let package = take(&args.source)?;
     let unpacked = |e: std::io::Error| Fault::new("PACK_FAILED", e.to_string());
     let (bytes, suffix) = match args.format {
         PackFormat::Rock => (rock::rock(&package).map_err(unpacked)?, "all.rock"),
@@ -36,6 +37,7 @@ pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
     write(&file, &bytes)?;
     let packed = describe(&package, file, bytes.len());
     printer.one(&packed, &packed.file.display().to_string(), || {
+        let with = packed.modules.iter().map(|path| format!("  with       {path}\n"));
         let left = packed.left_out.iter().map(|path| format!("  left out   {path}\n"));
         format!(
             "✔ packed     {} {}   {} files, {:.1} KiB   {}\n{}  {}\n",
@@ -44,7 +46,7 @@ pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
             packed.files.len(),
             packed.size as f64 / 1024.0,
             packed.digest,
-            left.collect::<String>(),
+            with.chain(left).collect::<String>(),
             packed.file.display()
         )
     })
@@ -58,6 +60,7 @@ fn describe(package: &Package, file: PathBuf, size: usize) -> Packed {
         file,
         size: size as u64,
         files: package.files.iter().map(|f| f.entry.path.clone()).collect(),
+        modules: package.extras.iter().map(|f| f.entry.path.clone()).collect(),
         left_out: package.left_out.clone(),
     }
 }

@@ -173,9 +173,10 @@ mod present {
                     Undo::Rename { to, .. } => !there(to),
                 });
             *unsynced = kept;
-            // What is not synced inside a directory is lost at its new place.
+            // What is not synced inside a directory is lost at its new place; its own former name does not matter any more.
             for undo in safe {
                 let Undo::Rename { from, to, .. } = undo else { continue };
+                unsynced.retain(|undo| !matches!(undo, Undo::Remove(path) if *path == from));
                 for path in unsynced.iter_mut().filter_map(Undo::path) {
                     if let Ok(rest) = path.strip_prefix(&from) {
                         *path = to.join(rest);

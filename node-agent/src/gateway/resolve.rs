@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kctl_shared::name::PluginName;
-use kctl_shared::package::hash_tree;
+use kctl_shared::package::hash_release;
 use kctl_shared::spec::{Failure, ReleaseRef};
 
 /// Both must be there; both must come from the same place.
@@ -21,6 +21,14 @@ pub fn resolve(lua_path: &str, prefix: &Path, module: &str) -> Option<PathBuf> {
     let name = module.replace('.', "/");
     let entries = lua_path.split(';').filter(|entry| !entry.is_empty());
     entries.map(|entry| prefix.join(entry.replace('?', &name))).find(|path| path.is_file())
+}
+
+/// A Lua path with its relative entries as nginx takes them.
+pub fn absolute(lua_path: &str, prefix: &Path) -> String {
+    let entries = lua_path.split(';').map(str::trim).filter(|entry| !entry.is_empty());
+    let entries =
+        entries.map(|entry| prefix.join(entry.trim_start_matches("./")).to_string_lossy().into_owned());
+    entries.collect::<Vec<_>>().join(";")
 }
 
 /// Proves that Lua finds `plugin` in `generation`, that its files are `release`, and that `reader` can read them all.
@@ -58,7 +66,22 @@ pub fn check(
         directory = Some(place);
     }
     let directory = directory.unwrap_or_default();
-    let (digest, files) = hash_tree(&directory, plugin).map_err(|e| {
+    let root = generation.unwrap_or(Path::new("/"));
+    let extras = generation.map(|g| extras_of(g, plugin)).unwrap_or_default();
+    for extra in &extras {
+        let module = extra.trim_end_matches(".lua");
+        let module = module.strip_suffix("/init").unwrap_or(module);
+        let found = resolve(lua_path, prefix, module);
+        if found.as_ref() != Some(&root.join(extra)) {
+            let found = found.map_or("nowhere".to_owned(), |f| format!("at {}", f.display()));
+            let message = format!(
+                "Lua finds {module}, which comes with {plugin}, {found}, and not at {}",
+                root.join(extra).display()
+            );
+            return Err(Failure::new("FILES_SHADOWED", message));
+        }
+    }
+    let (digest, files, _) = hash_release(&directory, plugin, root, &extras).map_err(|e| {
         Failure::new("FILES_CHANGED", format!("{} cannot be hashed: {e}", directory.display()))
     })?;
     if digest != release.digest {
@@ -74,7 +97,17 @@ pub fn check(
     for file in &files {
         readable(&directory.join(&file.path), reader)?;
     }
-    Ok(())
+    extras.iter().try_for_each(|extra| readable(&root.join(extra), reader))
+}
+
+/// Where in a generation the modules are listed that come with a plugin and lie beside its own directory.
+pub(crate) fn extras_list(plugin: &PluginName) -> String {
+    format!(".kctl/{plugin}.json")
+}
+
+fn extras_of(generation: &Path, plugin: &PluginName) -> Vec<String> {
+    let list = fs::read(generation.join(extras_list(plugin))).ok();
+    list.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Every directory on the way, links followed, and the file itself.
@@ -118,6 +151,7 @@ fn permits(metadata: &fs::Metadata, needed: u32, (user, groups): &Reader) -> boo
 mod tests {
     use super::*;
     use kctl_shared::digest::Digest;
+    use kctl_shared::package::hash_tree;
 
     fn world() -> (tempfile::TempDir, PluginName, ReleaseRef, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -129,7 +163,7 @@ mod tests {
         fs::write(place.join("schema.lua"), "s").unwrap();
         let name = PluginName::parse("hello").unwrap();
         let (digest, _) = hash_tree(&place, &name).unwrap();
-        (dir, name, ReleaseRef { version: "1.0.0".into(), digest }, generation)
+        (dir, name, ReleaseRef::new("1.0.0", digest), generation)
     }
 
     fn path_of(directory: &Path) -> String {

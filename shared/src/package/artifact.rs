@@ -1,6 +1,7 @@
 //! The artifact: the one tar a release has.
 //!
-//! A plain ustar archive: the files in the release's order, each as `kong/plugins/NAME/PATH`, a regular file of mode
+//! A plain ustar archive: the files in the release's order, each as `kong/plugins/NAME/PATH`, then the modules beside them,
+//! each as it lies in a Lua root, a regular file of mode
 //! 0644 with owner and time zero, then two empty blocks. No directories, no extensions, no compression. The same files
 //! give the same bytes on every machine and in every version; whatever else a tar could say is refused on reading.
 
@@ -20,7 +21,7 @@ const NAME: usize = 100;
 const PREFIX: usize = 155;
 
 /// (prefix, name) as a ustar header holds a path, or `None` if it cannot.
-fn split(path: &str) -> Option<(&str, &str)> {
+pub(super) fn split(path: &str) -> Option<(&str, &str)> {
     if path.len() <= NAME {
         return Some(("", path));
     }
@@ -40,7 +41,8 @@ pub(super) fn holds(plugin: &PluginName, path: &str) -> bool {
 impl Package {
     /// The artifact; see the head of this file for its form.
     pub fn to_artifact(&self) -> Vec<u8> {
-        let size: usize = self.files.iter().map(|f| BLOCK + f.bytes.len().next_multiple_of(BLOCK)).sum();
+        let files = self.files.iter().chain(&self.extras);
+        let size: usize = files.map(|f| BLOCK + f.bytes.len().next_multiple_of(BLOCK)).sum();
         let mut bytes = Vec::with_capacity(size + 2 * BLOCK);
         // A vector takes every write.
         let _ = self.write_artifact(&mut bytes);
@@ -48,8 +50,7 @@ impl Package {
     }
 
     fn write_artifact(&self, out: &mut impl Write) -> io::Result<()> {
-        for file in &self.files {
-            let path = full_path(&self.plugin, &file.entry.path);
+        for (path, bytes) in self.placed() {
             let (prefix, name) = split(&path).ok_or(io::ErrorKind::InvalidFilename)?;
             let mut header = Header::new_ustar();
             if let Some(ustar) = header.as_ustar_mut() {
@@ -61,11 +62,11 @@ impl Package {
             header.set_uid(0);
             header.set_gid(0);
             header.set_mtime(0);
-            header.set_size(file.bytes.len() as u64);
+            header.set_size(bytes.len() as u64);
             header.set_cksum();
             out.write_all(header.as_bytes())?;
-            out.write_all(&file.bytes)?;
-            let rest = file.bytes.len().next_multiple_of(BLOCK) - file.bytes.len();
+            out.write_all(bytes)?;
+            let rest = bytes.len().next_multiple_of(BLOCK) - bytes.len();
             out.write_all(&[0; BLOCK][..rest])?;
         }
         out.write_all(&[0; 2 * BLOCK])
@@ -88,8 +89,9 @@ impl Package {
         let mut tree = Tree::new(limits);
         let mut rest = bytes;
         tar::read(&mut rest, &mut tree)?;
-        let (plugin, files) = layout::only_plugin(tree)?;
+        let (plugin, files, extras) = layout::only_plugin(tree)?;
         let package = Self::new(plugin, files, limits)?;
+        let package = if extras.is_empty() { package } else { package.with_extras(extras, limits)? };
         let mut same = Same { expected: bytes };
         if package.write_artifact(&mut same).is_ok() && same.expected.is_empty() {
             return Ok(package);

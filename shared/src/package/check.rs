@@ -31,34 +31,64 @@ pub(super) fn files(
         return too_large(format!("{total} bytes, at most {} are taken", limits.max_total_bytes));
     }
     for (file, bytes) in files {
-        if bytes.len() as u64 > limits.max_file_bytes {
-            let size = bytes.len();
-            return too_large(format!(
-                "{} has {size} bytes, at most {} are taken",
-                shown(file),
-                limits.max_file_bytes
-            ));
-        }
-        if bytes.starts_with(BYTECODE) {
-            return Err(PackageError::new(
-                "BYTECODE_NOT_ALLOWED",
-                format!("{} is compiled Lua", shown(file)),
-            ));
-        }
-        if path::clean(file.as_bytes(), limits.max_path)? != *file || file.is_empty() || path::hidden(file) {
-            return Err(PackageError::new(
-                "PATH_INVALID",
-                format!("{} cannot be a path in a release", shown(file)),
-            ));
-        }
+        one(file, bytes, limits)?;
         if !artifact::holds(plugin, file) {
-            return Err(PackageError::new(
-                "PATH_TOO_LONG",
-                format!("{} is too long for an artifact", shown(file)),
-            ));
+            return Err(too_long(file));
         }
     }
     collisions(files)
+}
+
+/// What modules beside a plugin's own directory must fulfil as well.
+pub(super) fn extras(
+    package: &super::Package,
+    extras: &[(String, Vec<u8>)],
+    limits: &Limits,
+) -> Result<(), PackageError> {
+    let too_large = |what: String| Err(PackageError::new("ARCHIVE_TOO_LARGE", what));
+    let count = package.files.len() + extras.len();
+    if count > limits.max_files {
+        return too_large(format!("{count} files, at most {} are taken", limits.max_files));
+    }
+    let own: u64 = package.files.iter().map(|f| f.entry.size).sum();
+    let total = own + extras.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+    if total > limits.max_total_bytes {
+        return too_large(format!("{total} bytes, at most {} are taken", limits.max_total_bytes));
+    }
+    for (file, bytes) in extras {
+        one(file, bytes, limits)?;
+        if !super::extras::holds(file) {
+            return Err(too_long(file));
+        }
+    }
+    // Together with the plugin's own: a directory of both may not differ in case either.
+    let own = package.files.iter().map(|f| (artifact::full_path(&package.plugin, &f.entry.path), Vec::new()));
+    let all: Vec<(String, Vec<u8>)> =
+        own.chain(extras.iter().map(|(p, _)| (p.clone(), Vec::new()))).collect();
+    collisions(&all)
+}
+
+/// One file, whatever it is.
+fn one(file: &str, bytes: &[u8], limits: &Limits) -> Result<(), PackageError> {
+    if bytes.len() as u64 > limits.max_file_bytes {
+        let (size, most) = (bytes.len(), limits.max_file_bytes);
+        let message = format!("{} has {size} bytes, at most {most} are taken", shown(file));
+        return Err(PackageError::new("ARCHIVE_TOO_LARGE", message));
+    }
+    if bytes.starts_with(BYTECODE) {
+        return Err(PackageError::new("BYTECODE_NOT_ALLOWED", format!("{} is compiled Lua", shown(file))));
+    }
+    if path::clean(file.as_bytes(), limits.max_path)? != *file || file.is_empty() || path::hidden(file) {
+        return Err(PackageError::new(
+            "PATH_INVALID",
+            format!("{} cannot be a path in a release", shown(file)),
+        ));
+    }
+    Ok(())
+}
+
+fn too_long(file: &str) -> PackageError {
+    PackageError::new("PATH_TOO_LONG", format!("{} is too long for an artifact", shown(file)))
 }
 
 /// Two paths, or directories on the way to them, that some file system takes for one.

@@ -12,6 +12,7 @@ use crate::name::PluginName;
 
 /// Names the encoding below; another encoding gets another word.
 const DOMAIN: &[u8] = b"kctl release 1\n";
+const DOMAIN_WITH_EXTRAS: &[u8] = b"kctl release 2\n";
 /// No placed tree is deeper: paths have at most 255 bytes.
 const MAX_DEPTH: usize = 128;
 
@@ -28,21 +29,56 @@ const MAX_DEPTH: usize = 128;
 /// name is part of it because the same files under another name are another release: the artifact's paths differ, and
 /// Kong accepts a schema that gives itself another name, so such twins do exist. The version is not part of it.
 pub fn digest_of<'a>(plugin: &PluginName, files: impl IntoIterator<Item = &'a FileEntry>) -> Digest {
-    let mut files: Vec<&FileEntry> = files.into_iter().collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    digest_with(plugin, files, [])
+}
+
+/// As [`digest_of`], for a release with modules beside the plugin's own directory. With any, the first line is another one
+/// and a second list of the same form, of those modules by their paths relative to a Lua root, follows the first.
+pub fn digest_with<'a>(
+    plugin: &PluginName,
+    files: impl IntoIterator<Item = &'a FileEntry>,
+    extras: impl IntoIterator<Item = &'a FileEntry>,
+) -> Digest {
+    let sorted = |mut files: Vec<&'a FileEntry>| {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    };
+    let (files, extras) = (sorted(files.into_iter().collect()), sorted(extras.into_iter().collect()));
     let mut hasher = Sha256::new();
     let mut put = |bytes: &[u8]| hasher.update(bytes);
-    put(DOMAIN);
+    put(if extras.is_empty() { DOMAIN } else { DOMAIN_WITH_EXTRAS });
     put(&(plugin.as_str().len() as u64).to_be_bytes());
     put(plugin.as_str().as_bytes());
-    put(&(files.len() as u64).to_be_bytes());
-    for file in files {
-        put(&(file.path.len() as u64).to_be_bytes());
-        put(file.path.as_bytes());
-        put(&file.sha256.0);
-        put(&file.size.to_be_bytes());
+    for list in [Some(files), Some(extras).filter(|e| !e.is_empty())].into_iter().flatten() {
+        put(&(list.len() as u64).to_be_bytes());
+        for file in list {
+            put(&(file.path.len() as u64).to_be_bytes());
+            put(file.path.as_bytes());
+            put(&file.sha256.0);
+            put(&file.size.to_be_bytes());
+        }
     }
     Digest(hasher.finalize().into())
+}
+
+/// Reads a placed release again from disk: `dir` is the plugin's own directory (see [`hash_tree`]), `extras` are the
+/// modules beside it, relative to `root`. Also gives the files of both, paths as in a release.
+///
+/// # Errors
+/// As [`hash_tree`]; a module may itself be a link to a plain file.
+pub fn hash_release(
+    dir: &Path,
+    plugin: &PluginName,
+    root: &Path,
+    extras: &[String],
+) -> io::Result<(Digest, Vec<FileEntry>, Vec<FileEntry>)> {
+    let (_, files) = hash_tree(dir, plugin)?;
+    let extra = |path: &String| {
+        let (sha256, size) = hash_file(&root.join(path))?;
+        Ok(FileEntry { path: path.clone(), sha256, size })
+    };
+    let extras = extras.iter().map(extra).collect::<io::Result<Vec<_>>>()?;
+    Ok((digest_with(plugin, &files, &extras), files, extras))
 }
 
 /// Reads a placed `kong/plugins/NAME` again from disk. `dir` itself may be a link to the tree; whatever in it is neither

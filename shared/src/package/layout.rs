@@ -90,31 +90,38 @@ pub(super) fn find(mut tree: Tree<'_>, mut query: Query<'_>) -> Result<Found, Pa
     Ok(Found::Plugin(Chosen { plugin, files, left_out, rockspecs }))
 }
 
-/// For artifacts: nothing but the files of one `kong/plugins/NAME` at the root.
-pub(super) fn only_plugin(tree: Tree<'_>) -> Result<(PluginName, Files), PackageError> {
-    let mut plugin: Option<PluginName> = None;
-    let mut files = Vec::new();
+/// For artifacts: the files of one `kong/plugins/NAME` at the root, and modules beside it.
+pub(super) fn only_plugin(tree: Tree<'_>) -> Result<(PluginName, Files, Files), PackageError> {
+    let marked = |path: &str| {
+        let place = path::canonical(path).filter(|c| c.above.is_empty() && MARKS.contains(&c.rest))?;
+        Some(place.name.to_owned())
+    };
+    let mut names: Vec<String> = tree.nodes.keys().filter_map(|p| marked(p)).collect();
+    names.dedup();
+    let plugin = match names.as_slice() {
+        [] => return Err(nothing()),
+        [one] => PluginName::parse(one)?,
+        _ => return Err(artifact::not_canonical("it holds two plugins")),
+    };
+    let own = format!("kong/plugins/{plugin}/");
+    let (mut files, mut extras) = (Files::new(), Files::new());
     for (file, node) in tree.nodes {
-        let body = match node {
+        let bytes = match node {
             Node::Directory => continue,
             Node::Link => return Err(link_inside(&file)),
-            Node::File(body) => body,
+            Node::File(Body::Kept(bytes)) => bytes,
+            Node::File(Body::Dropped(size)) => return Err(over(&file, size)),
+            Node::File(Body::Foreign) => {
+                return Err(artifact::not_canonical("it holds files that are not the plugin's"));
+            }
         };
-        let Some(place) = path::canonical(&file).filter(|c| c.above.is_empty()) else {
-            return Err(artifact::not_canonical("it holds files that are not the plugin's"));
-        };
-        match &plugin {
-            None => plugin = Some(PluginName::parse(place.name)?),
-            Some(p) if p.as_str() == place.name => {}
-            Some(_) => return Err(artifact::not_canonical("it holds two plugins")),
-        }
-        match body {
-            Body::Kept(bytes) => files.push((place.rest.to_owned(), bytes)),
-            Body::Dropped(size) => return Err(over(&file, size)),
-            Body::Foreign => return Err(artifact::not_canonical("it holds hidden files")),
+        match file.strip_prefix(&own) {
+            Some(rest) => files.push((rest.to_owned(), bytes)),
+            None if file.ends_with(".lua") => extras.push((file, bytes)),
+            None => return Err(artifact::not_canonical("it holds files that are not the plugin's")),
         }
     }
-    plugin.map(|p| (p, files)).ok_or_else(nothing)
+    Ok((plugin, files, extras))
 }
 
 /// Everything below `root` but dotfiles; of a bare directory Lua and libraries only, without tests.

@@ -70,7 +70,7 @@ async fn run(job: &Job) -> i32 {
         preflight: Preflight::Parse,
     }));
     let ledger = Ledger::open(&job.path("state"), &spec.node).unwrap();
-    let packages = Packages::open(&job.lua_dir()).unwrap();
+    let packages = Packages::open(&job.lua_dir(), None).unwrap();
     let (specs, incoming) = mpsc::channel(1);
     let (status, mut reported) = watch::channel(NodeStatus::default());
     let (accepted, _current) = watch::channel(None);

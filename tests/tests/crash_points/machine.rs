@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::package::{LoadOptions, hash_tree, load};
 use kctl_shared::spec::{Grant, NodeSpec, PluginSpec, ReleaseRef};
@@ -60,7 +61,7 @@ impl Machine {
                 load(&plugins::good(&job.path("sources"), PLUGIN, version), &LoadOptions::default()).unwrap();
             let digest = package.digest();
             fs::write(job.path("artifacts").join(digest.hex()), package.to_artifact()).unwrap();
-            ReleaseRef { version: version.into(), digest }
+            ReleaseRef { version: version.into(), digest, method: Method::Store }
         });
         let plain = node.read_conf();
         Self { node, job, releases, generation: 0, plain }

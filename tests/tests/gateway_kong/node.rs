@@ -278,7 +278,7 @@ impl Node {
             }
             let name = PluginName::parse(name).unwrap();
             let (digest, _) = hash_tree(&directory, &name).unwrap();
-            wanted.listed.insert(name, ReleaseRef { version: (*version).to_owned(), digest });
+            wanted.listed.insert(name, ReleaseRef::new(*version, digest));
         }
         wanted
     }

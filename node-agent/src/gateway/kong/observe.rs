@@ -8,6 +8,7 @@ use crate::gateway::admin_api::Readiness;
 use crate::gateway::kong_env::KongEnv;
 use crate::gateway::listen::Listener;
 use crate::gateway::process::Tree;
+use crate::gateway::resolve;
 
 impl Kong {
     pub(super) async fn observed(&self) -> KongObserved {
@@ -40,6 +41,7 @@ impl Kong {
     async fn observe_armed(&self, armed: &KongEnv, seen: &mut KongObserved) {
         seen.armed_plugins = armed.plugins().ok();
         seen.armed_generation = armed.generation(&self.ours);
+        seen.lua_path = Some(resolve::absolute(&armed.users_lua_path(&self.ours), self.prefix()));
         let listener = Listener::parse(armed.get("admin_listen"));
         let facts = &mut seen.facts;
         *facts = KongFacts {

@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_kong_shows_them() {
-        let release = |version: &str| ReleaseRef { version: version.into(), digest: Digest::of(b"") };
+        let release = |version: &str| ReleaseRef::new(version, Digest::of(b""));
         for (ours, kongs, same) in [
             ("1.2.3", "1.2.3", true),
             ("1.2.3-1", "1.2.3", true),

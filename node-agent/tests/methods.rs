@@ -1,0 +1,400 @@
+//! Placing releases and undoing it, by every method, with the LuaRocks of this machine.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytes::Bytes;
+use kctl_node_agent::gateway::Wanted;
+use kctl_node_agent::packages::{Links, Packages};
+use kctl_shared::method::Method;
+use kctl_shared::name::PluginName;
+use kctl_shared::package::{Limits, Package};
+use kctl_shared::spec::ReleaseRef;
+use tempfile::TempDir;
+
+struct Node {
+    dir: TempDir,
+    packages: Packages,
+}
+
+fn name(text: &str) -> PluginName {
+    PluginName::parse(text).unwrap()
+}
+
+/// A plugin of a few files, one of them no Lua and one a directory's init.
+fn package(plugin: &str, version: &str) -> Package {
+    let handler = format!("return {{ VERSION = \"{version}\", PRIORITY = 1 }}");
+    let files = [
+        ("handler.lua", handler.as_str()),
+        ("schema.lua", "return { fields = {} }"),
+        ("lib/init.lua", "return 1"),
+        ("data/names.txt", "a\nb\n"),
+    ];
+    let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).to_vec();
+    let mut package = Package::new(name(plugin), files, &Limits::default()).unwrap();
+    package.version = version.to_owned();
+    package
+}
+
+fn release(package: &Package, method: &Method) -> ReleaseRef {
+    ReleaseRef::new(package.version.clone(), package.digest()).by(method.clone())
+}
+
+fn tree(dir: &Path, make: bool) -> Method {
+    Method::Luarocks { tree: Some(dir.to_str().unwrap().to_owned()), make }
+}
+
+fn luarocks(tree: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("luarocks");
+    command.args(["--lua-version=5.1", "--tree"]).arg(tree).args(args);
+    let ran = command.output().expect("luarocks is installed (tests/run does it)");
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+fn wanted(list: &[(&Package, &Method)]) -> Wanted {
+    let listed = list.iter().map(|(p, m)| (p.plugin.clone(), release(p, m))).collect();
+    Wanted { listed, ..Wanted::default() }
+}
+
+/// Plain files below `dir`, relative to it.
+fn files(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(next) = todo.pop() {
+        for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => todo.push(entry.path()),
+                false => drop(found.insert(entry.path().strip_prefix(dir).unwrap().to_str().unwrap().into())),
+            }
+        }
+    }
+    found
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Packages::open(&dir.path().join("lua"), None).unwrap();
+        Self { dir, packages }
+    }
+
+    fn path(&self, inner: &str) -> PathBuf {
+        self.dir.path().join(inner)
+    }
+
+    async fn stage(&self, package: &Package, method: &Method) -> Result<(), String> {
+        let artifact = Bytes::from(package.to_artifact());
+        let staged = self.packages.stage(&package.plugin, &release(package, method), artifact, None).await;
+        staged.map_err(|f| f.code)
+    }
+
+    async fn deploy(&self, list: &[(&Package, &Method)]) -> Result<(), String> {
+        self.packages.deploy(&wanted(list)).await.map_err(|f| f.code)
+    }
+
+    async fn remove(&self, package: &Package, method: &Method) -> Result<(), String> {
+        let placement = release(package, method).placement();
+        self.packages.remove(&package.plugin, &placement).await.map_err(|f| f.code)
+    }
+
+    fn stored(&self, package: &Package) -> usize {
+        self.packages.stored().get(&package.plugin).map_or(0, BTreeSet::len)
+    }
+
+    /// Where the plugin of a configuration leads to.
+    fn linked(&self, number: u64, list: &[(&Package, &Method)], links: Links) -> PathBuf {
+        let generation = self.packages.link(number, &wanted(list), links).unwrap().unwrap();
+        assert_eq!(self.packages.links_exactly(&generation, &wanted(list)), links == Links::Placed);
+        generation.join("kong/plugins").join(list[0].0.plugin.as_str())
+    }
+}
+
+/// Kong's workers are another user, whatever the agent's umask is: `dir` and what is above it up to `top`.
+fn assert_readable(top: &Path, dir: &Path) {
+    let top = fs::canonicalize(top).unwrap();
+    for step in dir.ancestors().take_while(|d| d.starts_with(&top)) {
+        assert_eq!(fs::metadata(step).unwrap().permissions().mode() & 0o777, 0o755, "{}", step.display());
+    }
+    for file in files(dir) {
+        assert_eq!(fs::metadata(dir.join(&file)).unwrap().permissions().mode() & 0o777, 0o644, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn every_method_of_the_agents_own_places_and_undoes() {
+    let node = Node::new();
+    let methods = [
+        Method::Store,
+        Method::Luarocks { tree: None, make: false },
+        Method::Luarocks { tree: None, make: true },
+    ];
+    let package = package("hello_World", "1.2.3-rc1");
+    for (number, method) in methods.iter().enumerate() {
+        node.stage(&package, method).await.unwrap();
+        // Again is no harm.
+        node.stage(&package, method).await.unwrap();
+        assert_eq!(node.stored(&package), 1);
+        assert!(node.packages.verify(&package.plugin, &release(&package, method).placement()));
+        let link = node.linked(number as u64, &[(&package, method)], Links::Placed);
+        let real = fs::canonicalize(&link).unwrap();
+        assert_eq!(files(&real).len(), 4, "{method}");
+        assert_readable(&node.path("lua"), &real);
+        if let Method::Luarocks { .. } = method {
+            let root = real.ancestors().nth(6).unwrap();
+            assert!(
+                luarocks(root, &["list", "--porcelain"]).contains("kong-plugin-hello_world\t1.2.3.rc1-1\t")
+            );
+        }
+        node.remove(&package, method).await.unwrap();
+        node.remove(&package, method).await.unwrap();
+        assert_eq!(node.stored(&package), 0);
+        assert!(!real.exists());
+    }
+    assert_eq!(files(&node.path("lua")).len(), methods.len(), "only the links of the generations are left");
+}
+
+#[tokio::test]
+async fn a_shared_tree_is_installed_into_upgraded_and_left_as_it_was() {
+    for make in [false, true] {
+        let node = Node::new();
+        let root = node.path("tree");
+        let method = tree(&root, make);
+        // Somebody else's module is there before.
+        let other = root.join("share/lua/5.1/resty/other.lua");
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::write(&other, "return 1").unwrap();
+        let (old, new) = (package("hello", "1.0.0"), package("hello", "1.1.0"));
+        let place = root.join("share/lua/5.1/kong/plugins/hello");
+
+        node.stage(&old, &method).await.unwrap();
+        assert!(!place.exists(), "staging does not touch the tree");
+        node.deploy(&[(&old, &method)]).await.unwrap();
+        assert_eq!(files(&place).len(), 4);
+        assert_readable(&root, &fs::canonicalize(&place).unwrap());
+        assert_eq!(
+            fs::canonicalize(node.linked(1, &[(&old, &method)], Links::Placed)).unwrap(),
+            fs::canonicalize(&place).unwrap()
+        );
+        assert!(
+            node.linked(2, &[(&old, &method)], Links::Kept)
+                .canonicalize()
+                .unwrap()
+                .starts_with(node.path("lua"))
+        );
+
+        node.stage(&new, &method).await.unwrap();
+        assert!(node.packages.replaces(&wanted(&[(&new, &method)]), &wanted(&[(&old, &method)])));
+        node.deploy(&[(&new, &method)]).await.unwrap();
+        let listed = luarocks(&root, &["list", "--porcelain"]);
+        assert!(listed.contains("\t1.1.0-1\t") && !listed.contains("\t1.0.0-1\t"), "{listed}");
+        // The former release is let go of without touching the one that is there; then back to it.
+        node.deploy(&[(&old, &method)]).await.unwrap();
+        assert!(fs::read_to_string(place.join("handler.lua")).unwrap().contains("1.0.0"));
+        node.remove(&new, &method).await.unwrap();
+        assert_eq!(files(&place).len(), 4);
+
+        node.remove(&old, &method).await.unwrap();
+        assert!(!place.exists() && !root.join("lib/luarocks/kctl").exists());
+        assert_eq!(luarocks(&root, &["list", "--porcelain"]), "");
+        assert!(other.exists());
+        assert_eq!((node.stored(&old), node.stored(&new)), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_others_own_in_a_tree_is_found_before_anything_is_touched() {
+    let node = Node::new();
+    let root = node.path("tree");
+    let method = tree(&root, false);
+    let package = package("hello", "1.0.0");
+    let place = root.join("share/lua/5.1/kong/plugins/hello");
+
+    // A copy by hand.
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("handler.lua"), "return 2").unwrap();
+    let before = files(&root);
+    assert_eq!(node.stage(&package, &method).await.unwrap_err(), "MODULE_OWNED_BY");
+    assert_eq!((files(&root), node.stored(&package)), (before, 0));
+    fs::remove_dir_all(&place).unwrap();
+
+    // Another rock that has one of the modules.
+    let sources = node.path("sources");
+    fs::create_dir_all(&sources).unwrap();
+    fs::write(sources.join("extra.lua"), "return 3").unwrap();
+    let spec = "package = \"extras\"\nversion = \"1.0-1\"\nsource = { url = \"file://x\" }\n\
+                build = { type = \"builtin\", modules = { [\"kong.plugins.hello.extra\"] = \"extra.lua\" } }\n";
+    fs::write(sources.join("extras-1.0-1.rockspec"), spec).unwrap();
+    let made = Command::new("luarocks")
+        .args(["--lua-version=5.1", "--tree"])
+        .arg(&root)
+        .args(["make", "--deps-mode=none"])
+        .current_dir(&sources)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let before = files(&root);
+    let artifact = Bytes::from(package.to_artifact());
+    let refused =
+        node.packages.stage(&package.plugin, &release(&package, &method), artifact, None).await.unwrap_err();
+    assert_eq!(refused.code, "MODULE_OWNED_BY");
+    assert!(refused.message.contains("extras 1.0-1"), "{refused}");
+    assert_eq!(files(&root), before);
+    luarocks(&root, &["remove", "extras"]);
+
+    // What came later and is not ours stays.
+    node.stage(&package, &method).await.unwrap();
+    node.deploy(&[(&package, &method)]).await.unwrap();
+    fs::write(place.join("by-hand.lua"), "return 4").unwrap();
+    node.remove(&package, &method).await.unwrap();
+    assert_eq!(files(&place), BTreeSet::from(["by-hand.lua".to_owned()]));
+    let notices = node.packages.notices();
+    assert_eq!(notices[0].code, "FILES_LEFT");
+    assert!(notices[0].message.contains("by-hand.lua"), "{notices:?}");
+}
+
+#[tokio::test]
+async fn a_removal_that_was_stopped_in_the_middle_is_finished() {
+    let node = Node::new();
+    let root = node.path("tree");
+    let method = tree(&root, false);
+    let package = package("hello", "1.0.0");
+    let place = root.join("share/lua/5.1/kong/plugins/hello");
+    node.stage(&package, &method).await.unwrap();
+    node.deploy(&[(&package, &method)]).await.unwrap();
+    // LuaRocks forgot the rock, and half of its files are still there.
+    let half = fs::read(place.join("lib/init.lua")).unwrap();
+    luarocks(&root, &["remove", "kong-plugin-hello"]);
+    fs::create_dir_all(place.join("lib")).unwrap();
+    fs::write(place.join("lib/init.lua"), half).unwrap();
+    node.remove(&package, &method).await.unwrap();
+    assert!(!place.exists());
+    // So is an installation.
+    node.stage(&package, &method).await.unwrap();
+    node.deploy(&[(&package, &method)]).await.unwrap();
+    fs::remove_file(place.join("schema.lua")).unwrap();
+    fs::remove_dir_all(root.join("lib/luarocks/rocks-5.1/kong-plugin-hello")).unwrap();
+    node.deploy(&[(&package, &method)]).await.unwrap();
+    assert_eq!(files(&place).len(), 4);
+}
+
+#[tokio::test]
+async fn nodes_of_one_machine_may_share_a_tree() {
+    let (one, two) = (Node::new(), Node::new());
+    let root = one.path("tree");
+    let method = tree(&root, false);
+    let package = package("hello", "1.0.0");
+    let place = root.join("share/lua/5.1/kong/plugins/hello");
+    for node in [&one, &two] {
+        node.stage(&package, &method).await.unwrap();
+        node.deploy(&[(&package, &method)]).await.unwrap();
+    }
+    one.remove(&package, &method).await.unwrap();
+    assert_eq!(files(&place).len(), 4, "the other node still needs it");
+    two.remove(&package, &method).await.unwrap();
+    assert!(!place.exists());
+}
+
+#[tokio::test]
+async fn the_same_release_can_change_its_method() {
+    let node = Node::new();
+    let root = node.path("tree");
+    let package = package("hello", "1.0.0");
+    let place = root.join("share/lua/5.1/kong/plugins/hello");
+    let (rock, made) = (tree(&root, false), tree(&root, true));
+    for method in [&Method::Store, &rock, &made] {
+        node.stage(&package, method).await.unwrap();
+        node.deploy(&[(&package, method)]).await.unwrap();
+    }
+    assert_eq!(node.stored(&package), 3);
+    node.remove(&package, &rock).await.unwrap();
+    assert_eq!(files(&place).len(), 4, "it is still there by the other method");
+    node.remove(&package, &made).await.unwrap();
+    assert!(!place.exists());
+    assert!(node.packages.verify(&package.plugin, &release(&package, &Method::Store).placement()));
+}
+
+#[tokio::test]
+async fn a_tree_that_cannot_be_written_and_a_luarocks_that_is_not_there_are_said() {
+    let node = Node::new();
+    let package = package("hello", "1.0.0");
+    fs::write(node.path("file"), "").unwrap();
+    assert_eq!(
+        node.stage(&package, &tree(&node.path("file/tree"), false)).await.unwrap_err(),
+        "TREE_NOT_WRITABLE"
+    );
+    let none = Packages::open(&node.path("lua"), Some("/nowhere/luarocks".into())).unwrap();
+    for method in [Method::Luarocks { tree: None, make: false }, tree(&node.path("tree"), false)] {
+        let artifact = Bytes::from(package.to_artifact());
+        let refused =
+            none.stage(&package.plugin, &release(&package, &method), artifact, None).await.unwrap_err();
+        assert_eq!(refused.code, "LUAROCKS_NOT_FOUND");
+    }
+    assert_eq!(node.stored(&package), 0);
+}
+
+#[tokio::test]
+async fn files_of_others_are_compared_linked_and_left_alone() {
+    let node = Node::new();
+    let package = package("hello", "1.0.0");
+    let root = node.path("by-hand");
+    let place = root.join("kong/plugins/hello");
+    for file in &package.files {
+        let path = place.join(&file.entry.path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, &file.bytes).unwrap();
+    }
+    let by = |dir: &Path| Method::Path { dir: Some(dir.to_str().unwrap().into()) };
+    // The directory itself, one above, or wherever Lua finds it.
+    for (number, method) in [by(&root), by(&place)].iter().enumerate() {
+        node.stage(&package, method).await.unwrap();
+        let link = node.linked(number as u64, &[(&package, method)], Links::Placed);
+        assert_eq!(link.canonicalize().unwrap(), place.canonicalize().unwrap());
+        node.remove(&package, method).await.unwrap();
+        assert_eq!((files(&place).len(), node.stored(&package)), (4, 0));
+    }
+    let found = Method::Path { dir: None };
+    let lua_path = format!("/nowhere/?.lua;{}/?.lua", root.display());
+    let artifact = Bytes::from(package.to_artifact());
+    node.packages
+        .stage(&package.plugin, &release(&package, &found), artifact, Some(&lua_path))
+        .await
+        .unwrap();
+    assert!(node.packages.verify(&package.plugin, &release(&package, &found).placement()));
+
+    fs::write(place.join("schema.lua"), "return 7").unwrap();
+    fs::write(place.join("more.lua"), "return 8").unwrap();
+    assert!(!node.packages.verify(&package.plugin, &release(&package, &found).placement()));
+    let artifact = Bytes::from(package.to_artifact());
+    let refused = node
+        .packages
+        .stage(&package.plugin, &release(&package, &by(&root)), artifact, None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, "PATH_DIFFERS");
+    assert!(
+        refused.message.contains("more.lua is not part of it, schema.lua has other content"),
+        "{refused}"
+    );
+    assert_eq!(node.stage(&package, &by(&node.path("nowhere"))).await.unwrap_err(), "PATH_NOT_FOUND");
+    assert_eq!(node.stage(&package, &found).await.unwrap_err(), "PATH_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn what_was_placed_before_there_were_methods_is_the_stores() {
+    let node = Node::new();
+    let package = package("hello", "1.0.0");
+    let slot = node.path("lua/store/hello").join(package.digest().hex()).join("kong/plugins/hello");
+    for file in &package.files {
+        let path = slot.join(&file.entry.path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, &file.bytes).unwrap();
+    }
+    let placement = release(&package, &Method::Store).placement();
+    assert!(node.packages.stored()[&package.plugin].contains(&placement));
+    assert!(node.packages.verify(&package.plugin, &placement));
+}

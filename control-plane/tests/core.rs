@@ -169,3 +169,23 @@ fn the_same_release_can_change_its_method() {
         world.assert_method_everywhere(&wanted);
     }
 }
+
+#[test]
+fn two_plugins_of_a_group_bring_the_same_module_or_none() {
+    let mut world = World::new(1, 2);
+    world.install("1.0.0");
+    world.heal();
+    let state = world.state_with_modules(&[("golden", "1.0.0", "resty/foo.lua", "a")]);
+    for (module, content, refused) in [
+        ("resty/foo.lua", "a", false),
+        ("resty/foo.lua", "b", true),
+        ("resty/bar.lua", "b", false),
+        ("kong/plugins/golden/more.lua", "b", true),
+        ("kong/plugins/golden-more/more.lua", "b", false),
+    ] {
+        let code = World::conflict(&state, "other", module, content);
+        assert_eq!(code.as_deref(), refused.then_some("MODULE_CONFLICT"), "{module} {content}");
+    }
+    // The plugin's own former release is no conflict: it is going.
+    assert_eq!(World::conflict(&state, "golden", "resty/foo.lua", "b"), None);
+}

@@ -89,7 +89,7 @@ pub enum PluginCommand {
     /// Make one file of a plugin that LuaRocks, tar and kctl take; the same sources give the same bytes.
     Pack(PackArgs),
     /// Install a plugin, or upgrade it to another version, on every targeted node.
-    Install(InstallArgs),
+    Install(Box<InstallArgs>),
     /// Remove a plugin in three steps: configurations, directive, files.
     Remove(RemoveArgs),
     /// List installed plugins.

@@ -61,7 +61,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Plugin(command) => match command {
             PluginCommand::New(args) => new::run(&printer, &args),
             PluginCommand::Pack(args) => pack::run(&printer, &args),
-            PluginCommand::Install(args) => install::run(&verb()?, args).await,
+            PluginCommand::Install(args) => install::run(&verb()?, *args).await,
             PluginCommand::Remove(args) => remove::run(&verb()?, args).await,
             PluginCommand::List => read::plugins(&verb()?).await,
             PluginCommand::Get { name, group } => read::plugin(&verb()?, name, group).await,

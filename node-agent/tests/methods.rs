@@ -398,3 +398,96 @@ async fn what_was_placed_before_there_were_methods_is_the_stores() {
     assert!(node.packages.stored()[&package.plugin].contains(&placement));
     assert!(node.packages.verify(&package.plugin, &placement));
 }
+
+fn with_extra(package: Package, content: &str) -> Package {
+    let version = package.version.clone();
+    let extras = vec![("resty/foo.lua".to_owned(), content.as_bytes().to_vec())];
+    let mut package = package.with_extras(extras, &Limits::default()).unwrap();
+    package.version = version;
+    package
+}
+
+#[tokio::test]
+async fn modules_beside_a_plugin_are_placed_linked_and_taken_away_by_every_method() {
+    let node = Node::new();
+    let root = node.path("tree");
+    let by_hand = node.path("by-hand");
+    let package = with_extra(package("hello", "1.0.0"), "return 1");
+    for (path, bytes) in package.placed() {
+        let path = by_hand.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let methods = [
+        Method::Store,
+        Method::Luarocks { tree: None, make: false },
+        Method::Luarocks { tree: None, make: true },
+        tree(&root, false),
+        tree(&root, true),
+        Method::Path { dir: Some(by_hand.to_str().unwrap().into()) },
+    ];
+    for (number, method) in methods.iter().enumerate() {
+        node.stage(&package, method).await.unwrap();
+        node.deploy(&[(&package, method)]).await.unwrap();
+        assert!(node.packages.verify(&package.plugin, &release(&package, method).placement()), "{method}");
+        let list = [(&package, method)];
+        for (number, links) in [(10 + number, Links::Kept), (20 + number, Links::Placed)] {
+            let generation = node.packages.link(number as u64, &wanted(&list), links).unwrap().unwrap();
+            assert_eq!(fs::read_to_string(generation.join("resty/foo.lua")).unwrap(), "return 1", "{method}");
+        }
+        node.remove(&package, method).await.unwrap();
+        assert_eq!(node.stored(&package), 0);
+        assert!(!root.join("share/lua/5.1/resty").exists(), "{method}");
+    }
+    assert_eq!(fs::read_to_string(by_hand.join("resty/foo.lua")).unwrap(), "return 1");
+    // What is by hand is compared as a whole.
+    fs::write(by_hand.join("resty/foo.lua"), "return 2").unwrap();
+    assert_eq!(node.stage(&package, &methods[5]).await.unwrap_err(), "PATH_DIFFERS");
+    // In a tree, a module of others is not written over.
+    let other = root.join("share/lua/5.1/resty/foo.lua");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, "return 3").unwrap();
+    assert_eq!(node.stage(&package, &methods[3]).await.unwrap_err(), "MODULE_OWNED_BY");
+    assert_eq!(fs::read_to_string(other).unwrap(), "return 3");
+}
+
+#[tokio::test]
+async fn two_plugins_may_bring_the_same_module_only_if_it_is_the_same() {
+    let node = Node::new();
+    let store = Method::Store;
+    let (one, two) =
+        (with_extra(package("one", "1.0.0"), "return 1"), with_extra(package("two", "1.0.0"), "return 1"));
+    let three = with_extra(package("three", "1.0.0"), "return 3");
+    for package in [&one, &two, &three] {
+        node.stage(package, &store).await.unwrap();
+    }
+    let generation =
+        node.packages.link(1, &wanted(&[(&one, &store), (&two, &store)]), Links::Placed).unwrap().unwrap();
+    assert!(generation.join("resty/foo.lua").exists());
+    assert!(node.packages.links_exactly(&generation, &wanted(&[(&one, &store), (&two, &store)])));
+    let refused =
+        node.packages.link(2, &wanted(&[(&one, &store), (&three, &store)]), Links::Placed).unwrap_err();
+    assert_eq!(refused.code, "MODULE_CONFLICT");
+    assert!(!node.path("lua/gen/2").exists());
+}
+
+#[tokio::test]
+async fn a_generation_can_hide_a_plugin() {
+    let node = Node::new();
+    let root = node.path("tree");
+    let method = tree(&root, false);
+    let package = with_extra(package("hello", "1.0.0"), "return 1");
+    node.stage(&package, &method).await.unwrap();
+    node.deploy(&[(&package, &method)]).await.unwrap();
+    let placement = release(&package, &method).placement();
+    assert!(node.packages.is_reachable(&package.plugin, &placement));
+    let hidden = node.packages.link_without(1, &Wanted::default(), &package.plugin, &placement).unwrap();
+    for (file, module) in [
+        ("kong/plugins/hello/handler.lua", "kong.plugins.hello.handler"),
+        ("kong/plugins/hello/lib/init.lua", "kong.plugins.hello.lib"),
+        ("resty/foo.lua", "resty.foo"),
+    ] {
+        let stub = fs::read_to_string(hidden.join(file)).unwrap();
+        assert!(stub.contains(&format!("module '{module}' not found")), "{stub}");
+    }
+}

@@ -8,10 +8,11 @@ use kctl_control_plane::rollout::fleet::Fleet;
 use kctl_control_plane::rollout::{self, WaitingOn, runbook};
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
 use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy, StepKind, StepPhase};
-use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants};
+use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants, no_conflict};
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
+use kctl_shared::package::FileEntry;
 use kctl_shared::spec::{
     Entity, EntityReport, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginStatus,
     ReleaseRef, Stage,
@@ -56,6 +57,10 @@ fn plugin() -> PluginName {
 
 fn group() -> GroupName {
     GroupName::parse("default").unwrap()
+}
+
+fn extra(path: &str, content: &str) -> FileEntry {
+    FileEntry { path: path.into(), sha256: Digest::of(content.as_bytes()), size: content.len() as u64 }
 }
 
 impl World {
@@ -139,6 +144,38 @@ impl World {
         let waves = self.waves();
         let steps = runbook::remove(&self.state, &nodes, &waves).unwrap();
         self.start(OperationKind::Remove, release, None, steps, waves);
+    }
+
+    /// The state with a module beside the plugin of each release named: (plugin, version, module, its content).
+    pub fn state_with_modules(&self, list: &[(&str, &str, &str, &str)]) -> ClusterState {
+        let mut state = self.state.clone();
+        for (name, version, module, content) in list {
+            let release = state
+                .releases
+                .values_mut()
+                .find(|r| r.plugin.as_str() == *name && r.version == *version)
+                .unwrap();
+            release.extras = vec![extra(module, content)];
+        }
+        state
+    }
+
+    /// The code with which a release of `name` with one module beside it is refused.
+    pub fn conflict(state: &ClusterState, name: &str, module: &str, content: &str) -> Option<String> {
+        let mut state = state.clone();
+        let name = PluginName::parse(name).unwrap();
+        let digest = Digest::of(format!("{name} {module} {content}").as_bytes());
+        let release = Release {
+            plugin: name.clone(),
+            version: "9.0.0".into(),
+            digest,
+            files: Vec::new(),
+            registered_at: Timestamp(0),
+            retained: false,
+            extras: vec![extra(module, content)],
+        };
+        state.releases.insert(digest, release);
+        no_conflict(&state, &group(), &name, &digest).err().map(|fault| fault.code)
     }
 
     fn present_method(&self) -> Method {

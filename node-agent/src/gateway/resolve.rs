@@ -196,4 +196,32 @@ mod tests {
         fs::set_permissions(generation.join("kong"), fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(code(&path_of(&generation), &release, Some(&nobody)), "FILES_UNREADABLE");
     }
+
+    #[test]
+    fn modules_beside_the_plugin_are_part_of_the_proof() {
+        let (dir, name, plain, generation) = world();
+        let extras = vec!["resty/foo.lua".to_owned()];
+        fs::create_dir_all(generation.join("resty")).unwrap();
+        fs::write(generation.join("resty/foo.lua"), "f").unwrap();
+        let place = generation.join("kong/plugins/hello");
+        let (digest, ..) = hash_release(&place, &name, &generation, &extras).unwrap();
+        let release = ReleaseRef { digest, ..plain.clone() };
+        let path = path_of(&generation);
+        let code = |path: &str, release: &ReleaseRef| {
+            check(path, dir.path(), Some(&generation), &name, release, None).map_err(|f| f.code)
+        };
+        // As long as nothing says that they belong to it, they do not.
+        assert_eq!(code(&path, &plain), Ok(()));
+        assert_eq!(code(&path, &release), Err("FILES_CHANGED".into()));
+        let list = generation.join(extras_list(&name));
+        fs::create_dir_all(list.parent().unwrap()).unwrap();
+        fs::write(list, serde_json::to_string(&extras).unwrap()).unwrap();
+        assert_eq!(code(&path, &release), Ok(()));
+        let other = dir.path().join("other");
+        fs::create_dir_all(other.join("resty")).unwrap();
+        fs::write(other.join("resty/foo.lua"), "f").unwrap();
+        assert_eq!(code(&format!("{}{path}", path_of(&other)), &release), Err("FILES_SHADOWED".into()));
+        fs::write(generation.join("resty/foo.lua"), "g").unwrap();
+        assert_eq!(code(&path, &release), Err("FILES_CHANGED".into()));
+    }
 }

@@ -8,12 +8,14 @@
 //! ```
 //!
 //! Watches carry state (the newest wins), the channel carries specs. [`reconcile`], [`attempts`] and [`action`] are pure;
-//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`entry`] wires it.
+//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`doctor`] says what is wrong with a node and [`sync`] makes one
+//! ready before Kong starts, both without the loop. [`entry`] wires it.
 
 pub mod action;
 pub mod agent;
 pub mod attempts;
 pub mod config;
+pub mod doctor;
 pub mod entities;
 pub mod entry;
 pub mod gateway;

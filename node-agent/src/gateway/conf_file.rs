@@ -184,7 +184,7 @@ fn back_up(text: &[u8], backups: &Path) -> io::Result<()> {
 
 /// # Errors
 /// `DISK_FULL` when one of the directories is on a file system with next to no room.
-pub(super) fn ensure_room(directories: &[&Path]) -> Result<(), ConfError> {
+pub(crate) fn ensure_room(directories: &[&Path]) -> Result<(), ConfError> {
     for directory in directories {
         // A file system that does not tell is taken for one with room: writing will show.
         let Ok(stat) = rustix::fs::statvfs(*directory) else { continue };

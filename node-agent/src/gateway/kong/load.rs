@@ -1,0 +1,65 @@
+//! kong.conf as it is written, loaded or put in order for a Kong that does not run: for whoever works without a spec.
+
+use std::path::Path;
+
+use kctl_shared::spec::Failure;
+
+use super::enact::Unproven;
+use super::{Kong, change_for};
+use crate::gateway::Wanted;
+use crate::gateway::conf_file::ensure_room;
+use crate::gateway::effective::Environment;
+use crate::gateway::process::Tree;
+
+impl Kong {
+    /// Loads kong.conf as it is: prepare, reload, prove.
+    ///
+    /// # Errors
+    /// As [`crate::gateway::Gateway::enact`]. The prefix is prepared from the file after each, whatever runs.
+    pub async fn load(&self, environment: &Environment) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        let tree = self.running()?;
+        let conf = self.conf()?;
+        let armed = self.armed()?;
+        let names = conf.conf.plugins()?;
+        self.nothing_in_the_way(&armed, &tree, &names).await?;
+        let cli = self.cli(Some(&armed), Some(&tree))?;
+        let wanted = Wanted { generation: conf.conf.generation(&self.ours), ..Wanted::default() };
+        self.prepare(&cli, environment).await?;
+        match self.reload(&wanted, &cli, environment, &|_| {}).await {
+            Ok(()) => Ok(()),
+            Err(Unproven::NotSent(failure) | Unproven::Sent(failure)) => Err(failure),
+        }
+    }
+
+    /// Renders kong.conf into the prefix and tells nobody.
+    ///
+    /// # Errors
+    /// `PREPARE_FAILED`, `KONG_NOT_FOUND`, `KONG_HANGS`.
+    pub async fn arm(&self, environment: &Environment) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        let (armed, tree) = (self.armed().ok(), Tree::of(self.prefix()));
+        let cli = self.cli(armed.as_ref(), tree.as_ref())?;
+        self.prepare(&cli, environment).await
+    }
+
+    /// Writes into kong.conf what `wanted` says, for the Kong that starts next; whether anything had to be written.
+    /// Nothing is prepared: whoever starts Kong does that, in the environment that only it knows.
+    ///
+    /// # Errors
+    /// `KONG_RUNNING`, and the codes of the file and its editor; the file is untouched after each.
+    pub async fn arrange(&self, wanted: &Wanted) -> Result<bool, Failure> {
+        let _one = self.changing.lock().await;
+        if let Some(tree) = Tree::of(self.prefix()) {
+            let message =
+                format!("Kong runs already (process {}); its agent changes it, with proof", tree.master.pid);
+            return Err(Failure::new("KONG_RUNNING", message));
+        }
+        ensure_room(&[self.config.conf.parent().unwrap_or(Path::new("/")), &self.config.state_dir])?;
+        let change = change_for(wanted);
+        let conf = self.conf()?;
+        let differs = conf.conf.edit(&change, &self.ours)? != conf.text;
+        self.write(&change)?;
+        Ok(differs)
+    }
+}

@@ -17,13 +17,14 @@ use crate::gateway::{Gateway, kong};
 use crate::ledger::Ledger;
 use crate::packages::Packages;
 use crate::session::{Downloads, Identity, Session};
+use crate::sync;
 
 /// Specs on their way from the stream to the loop; only the newest matters.
 const SPECS: usize = 16;
 
 const DAEMON: Daemon = Daemon {
     name: "kctl-node-agent",
-    about: "The agent beside one Kong",
+    about: "The agent beside one Kong; `sync --once` makes its node ready before Kong starts, and ends",
     config_env: "KCTL_AGENT_CONFIG",
     log: "info,h2=warn,tower=warn,hyper=warn",
     threads: 0,
@@ -31,18 +32,28 @@ const DAEMON: Daemon = Daemon {
 
 /// Runs the daemon; exit codes as [`Daemon::main`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|verb| verb == "sync") {
+        args.remove(1);
+        return sync::main(DAEMON, args);
+    }
     DAEMON.main(args, |config, shutdown| async move {
         let config = Config::load(&config)?;
-        let gateway = Arc::new(kong::Kong::new(kong::KongConfig {
-            bin: config.kong.bin.clone(),
-            conf: config.kong.conf.clone(),
-            prefix: config.kong.prefix.clone(),
-            state_dir: config.state_dir.clone(),
-            lua_dir: config.lua_dir.clone(),
-            preflight: config.kong.preflight,
-        }));
+        let gateway = Arc::new(kong::Kong::new(kong_config(&config)));
         run(config, gateway, shutdown).await
     })
+}
+
+/// Where the configuration says that Kong is.
+pub fn kong_config(config: &Config) -> kong::KongConfig {
+    kong::KongConfig {
+        bin: config.kong.bin.clone(),
+        conf: config.kong.conf.clone(),
+        prefix: config.kong.prefix.clone(),
+        state_dir: config.state_dir.clone(),
+        lua_dir: config.lua_dir.clone(),
+        preflight: config.kong.preflight,
+    }
 }
 
 /// Runs an agent on any gateway until `shutdown`.

@@ -24,5 +24,6 @@ pub mod packages;
 pub mod reconcile;
 pub mod session;
 pub mod status;
+pub mod sync;
 
 pub use entry::main;

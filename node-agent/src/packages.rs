@@ -55,6 +55,11 @@ impl Packages {
         Ok(Self { root: root.to_owned() })
     }
 
+    /// For a look at what another process works on: nothing is made or taken away.
+    pub fn beside(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     fn release_dir(&self, plugin: &PluginName, digest: &Digest) -> PathBuf {
         self.root.join("store").join(plugin.as_str()).join(digest.hex())
     }

@@ -95,6 +95,8 @@ pub struct Processes {
     pub older_than_armed: bool,
     /// Pid and age in seconds of workers that finish old requests.
     pub draining: Vec<(i32, u64)>,
+    /// Age in seconds of the youngest worker that takes connections.
+    pub youngest: u64,
     /// A pid file without its master: the number, and who has it now.
     pub stale_pid: Option<(i32, Option<String>)>,
     /// Workers without a master.

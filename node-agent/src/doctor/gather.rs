@@ -68,14 +68,15 @@ pub async fn gather(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Facts {
     });
     facts.armed = Some(env.as_ref().map(|env| armed(env, &facts)).map_err(Clone::clone));
     facts.disk = disk(&facts.prefix, &facts.processes, tree.is_some());
-    let logs = env
-        .as_ref()
-        .map_or_else(|_| vec![facts.prefix.join("logs/error.log")], |e| e.error_logs(&facts.prefix));
-    facts.log = log::read(&logs);
     if let (Ok(env), State::Running) = (&env, facts.processes.state) {
         progress("the Admin API and the Status API");
         facts.api = api(env).await;
     }
+    // After the questions: what an Admin API that fails has to say stands there.
+    let logs = env
+        .as_ref()
+        .map_or_else(|_| vec![facts.prefix.join("logs/error.log")], |e| e.error_logs(&facts.prefix));
+    facts.log = log::read(&logs);
     facts.database.used = file.as_ref().ok().map_or_else(
         || env.as_ref().is_ok_and(|env| env.database() != "off"),
         |file| file.conf.get("database").is_none_or(|database| database != "off"),
@@ -203,6 +204,7 @@ fn processes(prefix: &Path, tree: Option<&Tree>, env: Option<&KongEnv>) -> Proce
         user: process::credentials(tree.master.pid).map_or(0, |(user, _)| user),
         serving: tree.serving().count(),
         older_than_armed: armed_at.is_some_and(|at| tree.serving().any(|worker| worker.started + 200 < at)),
+        youngest: tree.serving().map(|worker| age(worker.started)).min().unwrap_or_default(),
         draining: tree.draining().map(|worker| (worker.pid, age(worker.started))).collect(),
         stale_pid: pid.filter(|pid| *pid != tree.master.pid).map(|pid| (pid, process::describe(pid))),
         orphans: Vec::new(),

@@ -43,10 +43,14 @@ pub fn passed(facts: &Facts, findings: &[Finding]) -> Vec<String> {
         "the database answers and has all migrations".into(),
     );
     let processes = &facts.processes;
-    let sound =
-        processes.state == State::Running && none(&["RELOAD_NOT", "INIT_WORKER", "OLD_WORKERS", "ORPHAN"]);
+    let sound = processes.state == State::Running
+        && processes.serving > 0
+        && none(&["RELOAD_NOT", "INIT_WORKER", "OLD_WORKERS", "ORPHAN"]);
     say(sound, format!("Kong runs with {} workers of one configuration", processes.serving));
     say(facts.root().is_some(), "the Admin API answers".into());
     say(facts.api.readiness == Some(Readiness::Ready), "Kong says it is ready".into());
+    let empty =
+        matches!(&facts.api.readiness, Some(Readiness::NotReady(why)) if why.contains("no configuration"));
+    say(empty, "Kong waits for its first configuration".into());
     passed
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kctl_shared::spec::Failure;
 use rustix::process::{Pid, Signal};
@@ -24,6 +25,9 @@ use crate::gateway::kong_env::KongEnv;
 use crate::gateway::preflight::Trial;
 use crate::gateway::process::Tree;
 use crate::gateway::scratch::Scratch;
+
+const TURNOVER: Duration = Duration::from_secs(6);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Does the repairs of `findings`; `migrate` permits the one that changes the database.
 ///
@@ -196,7 +200,10 @@ impl<'a> Shell<'a> {
             // Whoever starts it prepares it.
             return Ok(());
         }
-        let Err(failure) = kong.load(&self.environment).await else { return Ok(()) };
+        let Err(failure) = kong.load(&self.environment).await else {
+            self.turned_over().await;
+            return Ok(());
+        };
         if text == self.file.text {
             return Err(failure);
         }
@@ -214,6 +221,15 @@ impl<'a> Shell<'a> {
             }
         };
         Err(Failure { message: format!("{}; {then}", failure.message), ..failure })
+    }
+
+    /// Idle workers of the former configuration leave within a few seconds.
+    async fn turned_over(&self) {
+        let deadline = tokio::time::Instant::now() + TURNOVER;
+        let lingers = || Tree::of(&self.facts.prefix).is_some_and(|tree| tree.draining().next().is_some());
+        while lingers() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     async fn migrate(&self) -> Result<(), Failure> {

@@ -115,7 +115,9 @@ fn admin(facts: &Facts) -> Option<Finding> {
     };
     if failure.code == "ADMIN_API_BROKEN" {
         let words = facts.log.runtime.clone().unwrap_or_else(|| failure.message.clone());
-        if let Some(name) = crate::doctor::gather::subject(&words) {
+        let tried = facts.refused.iter().flatten().find(|refused| refused.failure.code == failure.code);
+        let name = tried.and_then(|refused| refused.plugin.clone());
+        if let Some(name) = name.or_else(|| crate::doctor::gather::subject(&words)) {
             finding = finding.about(name);
         }
         finding = finding.says(words);
@@ -135,17 +137,18 @@ fn ready(facts: &Facts) -> Option<Finding> {
                 .repair_if_allowed(Repair::Load),
         );
     }
-    let finding = Finding::error(
-        "NOT_READY",
-        "Kong says it is not ready, so load balancers that ask it send it nothing",
+    // A node without a database that was given nothing yet is as it should be.
+    if reason.contains("no configuration available") {
+        return None;
+    }
+    Some(
+        Finding::error(
+            "NOT_READY",
+            "Kong says it is not ready, so load balancers that ask it send it nothing",
+        )
+        .says(reason)
+        .detail("after a refused reload it stays so until a good one")
+        .fix(format!("mend the cause, then: {}", facts.load_command()))
+        .repair(Repair::Load),
     )
-    .says(reason);
-    Some(if reason.contains("no configuration available") {
-        finding.fix("give it a configuration: POST /config, or declarative_config in kong.conf")
-    } else {
-        finding
-            .detail("after a refused reload it stays so until a good one")
-            .fix(format!("mend the cause, then: {}", facts.load_command()))
-            .repair(Repair::Load)
-    })
 }

@@ -89,7 +89,8 @@ fn unloaded(facts: &Facts, difference: &Difference) -> Finding {
         .detail("`kong reload` without `-c` does not read the file; the next restart does")
         .fix(facts.load_command());
     if let (Some(conf), Some(armed)) = (facts.conf(), facts.armed()) {
-        let (written, armed) = (expanded(&conf.names), expanded(&armed.names));
+        let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let (written, armed) = (set(&conf.names), set(&armed.names));
         finding = listed(finding, "not loaded yet", written.difference(&armed));
         finding = listed(finding, "still loaded", armed.difference(&written));
     }

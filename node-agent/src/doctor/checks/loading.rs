@@ -110,10 +110,13 @@ fn dropped(facts: &Facts, finding: Finding, name: &str) -> Finding {
             finding.detail(format!("{name} is in use: without it in the list Kong would not start either"))
         }
         None if facts.database.used => finding.detail("whether it is in use could not be asked"),
-        _ => {
+        used => {
             let repair = Repair::List { add: Vec::new(), remove: vec![name.to_owned()] };
-            // What workers still run would be taken from them.
-            if facts.is_loaded(name) { finding.repair_if_allowed(repair) } else { finding.repair(repair) }
+            // What workers still run would be taken from them, unless they are crippled; and what cannot be asked may be
+            // in use.
+            let serves = facts.is_loaded(name) && facts.log.worker_init.is_none();
+            let unknown = used.is_none() && facts.is_running();
+            if serves || unknown { finding.repair_if_allowed(repair) } else { finding.repair(repair) }
         }
     }
 }

@@ -3,6 +3,9 @@
 use crate::doctor::facts::State;
 use crate::doctor::{Facts, Finding, Repair};
 
+/// For so long after a reload old workers are nothing strange.
+const TURNOVER_SECONDS: u64 = 10;
+
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     let (processes, prefix) = (&facts.processes, facts.prefix.display());
@@ -46,7 +49,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             .repair_if_allowed(Repair::End(processes.orphans.clone())),
         );
     }
-    if let Some(oldest) = processes.draining.iter().map(|(_, age)| *age).max() {
+    let lingering = processes.youngest >= TURNOVER_SECONDS;
+    if let Some(oldest) = processes.draining.iter().map(|(_, age)| *age).max().filter(|_| lingering) {
         let count = processes.draining.len();
         found.push(
             Finding::warning("OLD_WORKERS", format!("{count} worker(s) of an earlier configuration still serve requests, the oldest for {oldest} s"))

@@ -1,6 +1,6 @@
 //! kong.conf as it is written, loaded or put in order for a Kong that does not run: for whoever works without a spec.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kctl_shared::spec::Failure;
 
@@ -8,7 +8,8 @@ use super::enact::Unproven;
 use super::{Kong, change_for};
 use crate::gateway::Wanted;
 use crate::gateway::conf_file::ensure_room;
-use crate::gateway::effective::Environment;
+use crate::gateway::effective::{self, Environment};
+use crate::gateway::preflight::Trial;
 use crate::gateway::process::Tree;
 
 impl Kong {
@@ -22,7 +23,11 @@ impl Kong {
         let conf = self.conf()?;
         let armed = self.armed()?;
         let names = conf.conf.plugins()?;
-        self.nothing_in_the_way(&armed, &tree, &names).await?;
+        match self.nothing_in_the_way(&armed, &tree, &names).await {
+            // An Admin API that cannot be asked may be just what the reload is to mend.
+            Err(failure) if !failure.code.starts_with("ADMIN_API_") => return Err(failure),
+            Err(_) | Ok(()) => {}
+        }
         let cli = self.cli(Some(&armed), Some(&tree))?;
         let wanted = Wanted { generation: conf.conf.generation(&self.ours), ..Wanted::default() };
         self.prepare(&cli, environment).await?;
@@ -41,6 +46,45 @@ impl Kong {
         let (armed, tree) = (self.armed().ok(), Tree::of(self.prefix()));
         let cli = self.cli(armed.as_ref(), tree.as_ref())?;
         self.prepare(&cli, environment).await
+    }
+
+    /// Whether the list that `wanted` would give loads in a scratch Kong. What was prepared before counts for nothing but
+    /// the settings that kong.conf does not have: those came from where Kong is started, as do `own`.
+    ///
+    /// # Errors
+    /// As [`crate::gateway::Gateway::preflight`].
+    pub async fn try_out(&self, wanted: &Wanted, own: &Environment) -> Result<(), Failure> {
+        let conf = self.conf()?;
+        let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
+        let armed = self.armed().ok();
+        let cli = self.cli(armed.as_ref(), None)?;
+        let mut environment = Environment::new();
+        if let Some(armed) = &armed {
+            let limit = self.limits.command;
+            let mut keys = effective::render(&cli, &edited, own, armed, self.prefix(), limit).await?;
+            keys.retain(|key| conf.conf.get(key).is_none() && !key.contains(' '));
+            environment = armed.as_environment(&keys);
+        }
+        environment.extend(own.clone());
+        let (how, limit) = (self.config.preflight, self.limits.command);
+        let trial = Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit };
+        let Err(refused) = trial.load(&edited).await else { return Ok(()) };
+        if edited != conf.text
+            && let Err(present) = trial.load(&conf.text).await
+        {
+            let message = format!("the node's present plugins do not load either: {}", present.message);
+            return Err(Failure::new("NODE_ALREADY_BROKEN", message));
+        }
+        Err(refused)
+    }
+
+    /// Names in kong.conf's directive, and our generation directory in it.
+    ///
+    /// # Errors
+    /// The codes of the file.
+    pub fn written(&self) -> Result<(Vec<String>, Option<PathBuf>), Failure> {
+        let conf = self.conf()?.conf;
+        Ok((conf.plugins()?, conf.generation(&self.ours)))
     }
 
     /// Writes into kong.conf what `wanted` says, for the Kong that starts next; whether anything had to be written.

@@ -23,7 +23,11 @@ use node::{Node, SCHEMA, handler};
 /// A node whose Lua path has a directory of the user's own.
 fn with_plugins(directive: &str, plugins: &[&str]) -> Node {
     let node = Node::new("");
-    let text = format!("{}lua_package_path = {}/?.lua;;\n{directive}\n", node.read_conf(), node.path("lua").display());
+    let text = format!(
+        "{}lua_package_path = {}/?.lua;;\n{directive}\n",
+        node.read_conf(),
+        node.path("lua").display()
+    );
     node.write_conf(&text);
     for name in plugins {
         place(&node, name, "");
@@ -63,7 +67,14 @@ fn replace(node: &Node, from: &str, to: &str) {
 fn ran(node: &Node, args: &[&str]) -> Ran {
     let (conf, prefix, bin) = (node.conf(), node.prefix(), node.bin.clone());
     let mut command = Command::new(kctl_binary());
-    command.args(["doctor", "--local", "--conf", conf.to_str().unwrap(), "--prefix", prefix.to_str().unwrap()]);
+    command.args([
+        "doctor",
+        "--local",
+        "--conf",
+        conf.to_str().unwrap(),
+        "--prefix",
+        prefix.to_str().unwrap(),
+    ]);
     command.args(["--kong", bin.to_str().unwrap()]).args(args).env("HOME", "/nonexistent");
     command.stdin(std::process::Stdio::null()).env("XDG_STATE_HOME", node.path("state-home"));
     command.output().unwrap().into()
@@ -119,7 +130,10 @@ fn in_use_but_not_enabled_is_put_back_into_the_list() {
         let (_, report) = doctor(&node, &[]);
         codes(&report).contains(&"NOT_READY").then(|| report["findings"][0].clone())
     });
-    assert_eq!((&finding["code"], &finding["subject"], &finding["can_fix"]), (&"IN_USE_NOT_ENABLED".into(), &"foo".into(), &true.into()));
+    assert_eq!(
+        (&finding["code"], &finding["subject"], &finding["can_fix"]),
+        (&"IN_USE_NOT_ENABLED".into(), &"foo".into(), &true.into())
+    );
     healed(&node, &[]);
     assert!(node.read_conf().contains("plugins = bundled,foo"));
     assert_eq!(node.loaded("foo").as_deref(), Some("1.0.0"));
@@ -132,8 +146,14 @@ fn enabled_but_not_installed_leaves_the_list_when_nothing_uses_it() {
     replace(&node, "plugins = bundled", "plugins = bundled,ghost");
     load(&node);
     let finding = first(&node, "NO_HANDLER");
-    assert!(finding["message"].as_str().unwrap().contains("ghost is enabled but not installed"), "{finding:#}");
-    assert!(finding["kong_says"].as_str().unwrap().contains("ghost plugin is enabled but not installed"), "{finding:#}");
+    assert!(
+        finding["message"].as_str().unwrap().contains("ghost is enabled but not installed"),
+        "{finding:#}"
+    );
+    assert!(
+        finding["kong_says"].as_str().unwrap().contains("ghost plugin is enabled but not installed"),
+        "{finding:#}"
+    );
     healed(&node, &[]);
     assert!(node.read_conf().contains("plugins = bundled\n"), "{}", node.read_conf());
     assert_eq!(node.get("/").unwrap().0, 200);
@@ -143,8 +163,16 @@ fn enabled_but_not_installed_leaves_the_list_when_nothing_uses_it() {
 fn plugins_that_do_not_load_are_told_by_their_true_reason_whether_kong_runs_or_not() {
     let cases: [(&str, Option<&str>, Option<&str>); 8] = [
         ("NO_SCHEMA", Some("return { PRIORITY = 1, VERSION = \"1.0.0\" }"), None),
-        ("PLUGIN_SYNTAX_ERROR", Some("local H = { PRIORITY = 1\nfunction H:access() end\nreturn H"), Some(SCHEMA)),
-        ("MISSING_DEPENDENCY", Some("require \"resty.nowhere\"\nreturn { PRIORITY = 1, VERSION = \"1.0.0\" }"), Some(SCHEMA)),
+        (
+            "PLUGIN_SYNTAX_ERROR",
+            Some("local H = { PRIORITY = 1\nfunction H:access() end\nreturn H"),
+            Some(SCHEMA),
+        ),
+        (
+            "MISSING_DEPENDENCY",
+            Some("require \"resty.nowhere\"\nreturn { PRIORITY = 1, VERSION = \"1.0.0\" }"),
+            Some(SCHEMA),
+        ),
         (
             "OLD_STYLE_PLUGIN",
             Some("local Base = require \"kong.plugins.base_plugin\"\nlocal H = Base:extend()\nreturn H"),
@@ -152,10 +180,16 @@ fn plugins_that_do_not_load_are_told_by_their_true_reason_whether_kong_runs_or_n
         ),
         ("BAD_PRIORITY", Some("return { PRIORITY = \"high\", VERSION = \"1.0.0\" }"), Some(SCHEMA)),
         ("BAD_VERSION", Some("return { PRIORITY = 1, VERSION = \"1.2.3.4\" }"), Some(SCHEMA)),
-        ("BAD_SCHEMA", Some("return { PRIORITY = 1, VERSION = \"1.0.0\" }"), Some("return { name = \"NAME\", fields = { { config = { type = \"nonsense\" } } } }")),
+        (
+            "BAD_SCHEMA",
+            Some("return { PRIORITY = 1, VERSION = \"1.0.0\" }"),
+            Some("return { name = \"NAME\", fields = { { config = { type = \"nonsense\" } } } }"),
+        ),
         (
             "INIT_WORKER_FAILED",
-            Some("local H = { PRIORITY = 1, VERSION = \"1.0.0\" }\nfunction H:init_worker() error(\"boom\") end\nreturn H"),
+            Some(
+                "local H = { PRIORITY = 1, VERSION = \"1.0.0\" }\nfunction H:init_worker() error(\"boom\") end\nreturn H",
+            ),
             Some(SCHEMA),
         ),
     ];
@@ -196,7 +230,10 @@ fn files_that_workers_cannot_read_are_opened() {
     assert!(finding["details"].to_string().contains("handler.lua"), "{finding:#}");
     let (_, report) = doctor(&node, &["--fix"]);
     assert!(!codes(&report).contains(&"FILES_UNREADABLE"), "{report:#}");
-    assert_eq!(fs::metadata(tree(&node, "foo").join("handler.lua")).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(
+        fs::metadata(tree(&node, "foo").join("handler.lua")).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
 }
 
 #[test]
@@ -213,7 +250,11 @@ fn lines_of_kong_conf_that_mean_something_else_are_corrected() {
         use_it(&node, "foo");
         replace(&node, "plugins = bundled,foo", line);
         let finding = first(&node, code);
-        assert_eq!((&finding["can_fix"], &finding["asks"]), (&true.into(), &(!allowed).into()), "{finding:#}");
+        assert_eq!(
+            (&finding["can_fix"], &finding["asks"]),
+            (&true.into(), &(!allowed).into()),
+            "{finding:#}"
+        );
         if !allowed {
             let before = node.read_conf();
             let denied = ran(&node, &["--fix"]);
@@ -245,7 +286,8 @@ fn what_runs_is_compared_with_what_is_written() {
 
 #[test]
 fn an_environment_that_wins_over_the_file_is_named() {
-    let node = with_plugins("plugins = bundled,foo", &["foo"]).with_environment(&[("KONG_PLUGINS", "bundled")]);
+    let node =
+        with_plugins("plugins = bundled,foo", &["foo"]).with_environment(&[("KONG_PLUGINS", "bundled")]);
     node.start();
     let finding = first(&node, "ENV_OVERRIDES_CONF");
     assert!(finding["message"].as_str().unwrap().contains("KONG_PLUGINS"), "{finding:#}");
@@ -260,13 +302,27 @@ fn another_file_than_the_one_kong_runs_with_is_found_out() {
     let node = with_plugins("plugins = bundled,foo", &["foo"]);
     node.start();
     let other = node.path("other.conf");
-    let text = node.read_conf().replace("plugins = bundled,foo", "plugins = bundled").replace("nginx_worker_processes = 2", "nginx_worker_processes = 1");
-    let text = text.replace("anonymous_reports = off", "anonymous_reports = on").replace("admin_gui_listen = off\n", "");
+    let text = node
+        .read_conf()
+        .replace("plugins = bundled,foo", "plugins = bundled")
+        .replace("nginx_worker_processes = 2", "nginx_worker_processes = 1");
+    let text = text
+        .replace("anonymous_reports = off", "anonymous_reports = on")
+        .replace("admin_gui_listen = off\n", "");
     fs::write(&other, text + "log_level = debug\n").unwrap();
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     fs::File::options().append(true).open(&other).unwrap().set_modified(old).unwrap();
     let mut command = Command::new(kctl_binary());
-    command.args(["doctor", "--local", "--conf", other.to_str().unwrap(), "--kong", node.bin.to_str().unwrap(), "-o", "json"]);
+    command.args([
+        "doctor",
+        "--local",
+        "--conf",
+        other.to_str().unwrap(),
+        "--kong",
+        node.bin.to_str().unwrap(),
+        "-o",
+        "json",
+    ]);
     let report: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     assert_eq!(codes(&report).first(), Some(&"WRONG_CONF"), "{report:#}");
     assert!(report["findings"][0]["message"].as_str().unwrap().contains("kong.conf"), "{report:#}");
@@ -300,6 +356,9 @@ fn processes_are_told_apart() {
     let node = with_plugins("plugins = bundled", &[]);
     node.start();
     node.signal("STOP");
+    until("the master to be held", 10, || {
+        codes(&doctor(&node, &[]).1).contains(&"KONG_STOPPED").then_some(())
+    });
     first(&node, "KONG_STOPPED");
     let (exit, report) = doctor(&node, &["--fix", "--yes"]);
     assert_eq!(exit, 0, "{report:#}");
@@ -333,7 +392,16 @@ fn what_kong_cannot_be_asked_for_is_told_and_ends() {
     let node = with_plugins("plugins = bundled,foo,ghost", &["foo"]);
     let with = |kong: &str| {
         let mut command = Command::new(kctl_binary());
-        command.args(["doctor", "--local", "--conf", node.conf().to_str().unwrap(), "--kong", kong, "-o", "json"]);
+        command.args([
+            "doctor",
+            "--local",
+            "--conf",
+            node.conf().to_str().unwrap(),
+            "--kong",
+            kong,
+            "-o",
+            "json",
+        ]);
         let ran: Ran = command.output().unwrap().into();
         (ran.code, serde_json::from_str::<Value>(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}")))
     };

@@ -143,6 +143,9 @@ fn explaining_needs_nobody_and_knows_near_misses() {
     assert_eq!(kctl(&["explain"]).out.lines().count(), codes::all().count() + 1);
     let unknown = kctl(&["explain", "IN_USE_NOT_ENABLD"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (5, ""));
-    assert!(unknown.err.contains("CODE_UNKNOWN") && unknown.err.contains("IN_USE_NOT_ENABLED?"), "{unknown:?}");
+    assert!(
+        unknown.err.contains("CODE_UNKNOWN") && unknown.err.contains("did you mean IN_USE_NOT_ENABLED"),
+        "{unknown:?}"
+    );
     assert_eq!(kctl(&["explain", "qqqqqqqq"]).code, 5);
 }

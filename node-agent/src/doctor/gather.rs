@@ -134,13 +134,22 @@ fn comparable(key: &str) -> bool {
     !key.ends_with("_listen")
 }
 
+/// Kong writes switches as `true` and `false`, however they were written.
+fn plain(value: &str) -> &str {
+    match value {
+        "on" => "true",
+        "off" => "false",
+        value => value,
+    }
+}
+
 /// Files beside this one, and at Kong's usual places, that contradict nothing which runs where this one does.
 fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv) -> Vec<PathBuf> {
     let contradicts = |values: &BTreeMap<String, String>| {
         let differs = |(key, value): &(&String, &String)| {
             comparable(key)
                 && !value.is_empty()
-                && env.get(key).is_some_and(|running| running != value.as_str())
+                && env.get(key).is_some_and(|running| plain(running) != plain(value))
         };
         values.iter().filter(differs).map(|(key, _)| key.clone()).collect::<BTreeSet<_>>()
     };
@@ -155,7 +164,8 @@ fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv) -> Vec<
     found.retain(|other| {
         let Ok(file) = ConfFile::read(other) else { return false };
         let theirs = file.conf.to_map();
-        let explains = mine.iter().any(|key| theirs.get(key).map(String::as_str) == env.get(key));
+        let explains =
+            mine.iter().any(|key| theirs.get(key).map(|value| plain(value)) == env.get(key).map(plain));
         std::fs::canonicalize(other).ok() != me
             && file.modified <= env.modified
             && theirs.get("prefix").map(String::as_str) == env.get("prefix")

@@ -84,3 +84,19 @@ pub fn origin(facts: &Facts) -> Origin {
     }
     if other.is_some() || many { Origin::OtherConf(other) } else { Origin::Environment }
 }
+
+/// Keys whose values come from where Kong is started, and have to be given to Kong's commands; a setting that Kong refuses
+/// is not carried on.
+pub fn from_outside(facts: &Facts) -> BTreeSet<String> {
+    let difference = difference(facts);
+    let mut keys: BTreeSet<String> = match origin(facts) {
+        Origin::Conf | Origin::OtherConf(_) => BTreeSet::new(),
+        // What the file sets was edited; the rest came from outside.
+        Origin::Unloaded => difference.added,
+        Origin::Environment => difference.keys().into_iter().collect(),
+    };
+    if facts.armed().is_some_and(|armed| armed.refused.is_some()) {
+        keys.retain(|key| !key.starts_with("nginx_") || key.ends_with("_processes"));
+    }
+    keys
+}

@@ -14,10 +14,10 @@ pub fn passed(facts: &Facts, findings: &[Finding]) -> Vec<String> {
         say(true, format!("Kong {version} can be run"));
     }
     let conf = facts.conf_path.display();
-    let read = facts.rendered().is_some() && none(&["CONF_KEY", "CONF_SECTION", "PLUGINS_", "UNMANAGED"]);
+    let read = facts.rendered().is_some() && none(&["CONF_KEY_", "CONF_SECTION", "PLUGINS_", "UNMANAGED"]);
     say(read, format!("Kong reads {conf} as it is written"));
     let effect =
-        ["WRONG_CONF", "ENV_OVERRIDES", "CONF_NOT", "PREPARED_NOT", "LUA_PATH_LEAKED", "NGINX_DIRECTIVE"];
+        ["WRONG_CONF", "ENV_OVERRIDES_", "CONF_NOT_", "PREPARED_NOT_", "LUA_PATH_LEAKED", "NGINX_DIRECTIVE_"];
     say(
         facts.armed().is_some() && facts.conf().is_some() && none(&effect),
         "what is prepared is what it says".into(),
@@ -33,7 +33,7 @@ pub fn passed(facts: &Facts, findings: &[Finding]) -> Vec<String> {
         facts.in_use().is_some() && none(&["IN_USE", "STALE_ITERATOR"]),
         "everything in use is enabled".into(),
     );
-    let files = ["FILES_", "LINK_", "NO_HANDLER", "NO_SCHEMA", "OLD_STYLE"];
+    let files = ["FILES_", "LINK_", "NO_HANDLER", "NO_SCHEMA", "OLD_STYLE_"];
     say(
         !facts.plugins.is_empty() && none(&files),
         "the plugins' files are there once, and workers can read them".into(),
@@ -45,7 +45,7 @@ pub fn passed(facts: &Facts, findings: &[Finding]) -> Vec<String> {
     let processes = &facts.processes;
     let sound = processes.state == State::Running
         && processes.serving > 0
-        && none(&["RELOAD_NOT", "INIT_WORKER", "OLD_WORKERS", "ORPHAN"]);
+        && none(&["RELOAD_NOT_", "INIT_WORKER_", "OLD_WORKERS", "ORPHAN"]);
     say(sound, format!("Kong runs with {} workers of one configuration", processes.serving));
     say(facts.root().is_some(), "the Admin API answers".into());
     say(facts.api.readiness == Some(Readiness::Ready), "Kong says it is ready".into());

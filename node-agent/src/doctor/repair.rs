@@ -3,7 +3,6 @@
 //! kong.conf is changed only to something that a scratch Kong loads, and a Kong that does not take it gets its former
 //! file back. Nothing is deleted but a stale pid file, no entity is touched, and no Kong is started.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use kctl_shared::spec::Failure;
 use rustix::process::{Pid, Signal};
 
 use super::gather::{Place, user};
-use super::origin::{Origin, difference, origin};
+use super::origin::from_outside;
 use super::{Facts, Finding, Repair};
 use crate::config::Preflight;
 use crate::gateway::cli::Cli;
@@ -115,21 +114,9 @@ impl<'a> Shell<'a> {
     fn new(place: &'a Place, facts: &'a Facts) -> Result<Self, Failure> {
         let file = ConfFile::read(&place.conf)?;
         let env = KongEnv::read(&facts.prefix).ok();
-        let difference = difference(facts);
         // What comes from outside stays; what the file says is what is wanted.
-        let keys: BTreeSet<String> = match origin(facts) {
-            Origin::Conf | Origin::OtherConf(_) => BTreeSet::new(),
-            Origin::Unloaded => difference.added,
-            Origin::Environment => difference.keys().into_iter().collect(),
-        };
-        // A setting that Kong refuses is not carried on.
-        let refused = facts.armed().and_then(|a| a.refused.clone()).unwrap_or_default();
-        let keys = keys.into_iter().filter(|k| {
-            !k.rsplit_once("nginx_").is_some_and(|(_, rest)| {
-                rest.split_once('_').is_some_and(|(_, directive)| refused.contains(directive))
-            })
-        });
-        let environment = env.as_ref().map(|env| env.as_environment(&keys.collect())).unwrap_or_default();
+        let environment =
+            env.as_ref().map(|env| env.as_environment(&from_outside(facts))).unwrap_or_default();
         let lua_dir = lua_dir(&file.conf).unwrap_or_else(|| "/opt/kctl".into());
         Ok(Self {
             place,

@@ -9,7 +9,7 @@ use kctl_shared::spec::Failure;
 use super::Place;
 use crate::config::Preflight;
 use crate::doctor::facts::{Facts, Refused, Rendered, State};
-use crate::doctor::origin::{Origin, difference, origin};
+use crate::doctor::origin::from_outside;
 use crate::gateway::cli::{Cli, Ended};
 use crate::gateway::conf_file::ConfFile;
 use crate::gateway::effective::Environment;
@@ -106,14 +106,7 @@ impl Trials<'_> {
     /// In which the next start of this node happens, as far as it can be told.
     fn environment(&self, facts: &Facts) -> Environment {
         let Some(env) = self.env else { return Environment::new() };
-        let difference = difference(facts);
-        let keys: BTreeSet<String> = match origin(facts) {
-            Origin::Conf | Origin::OtherConf(_) => return Environment::new(),
-            // What the file sets was edited; the rest came from outside.
-            Origin::Unloaded => difference.added,
-            Origin::Environment => difference.keys().into_iter().collect(),
-        };
-        env.as_environment(&keys)
+        env.as_environment(&from_outside(facts))
     }
 
     async fn load(&self, facts: &Facts, environment: &Environment) -> Option<Vec<Refused>> {

@@ -54,7 +54,6 @@ pub enum ProgressStyle {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Command {
     /// Install, remove and look at plugins.
     #[command(subcommand)]
@@ -74,6 +73,12 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// What is wrong with the cluster, a node, or this machine's Kong; the true cause first.
+    ///
+    /// Ends with 0 when nothing was found, 2 when there are only warnings, 1 when there are errors.
+    Doctor(DoctorArgs),
+    /// What a code means, why it happens and what to do; without one, all of them.
+    Explain { code: Option<String> },
     /// A cluster on this machine: members, stand-in Kong nodes and agents as separate processes.
     Dev(DevArgs),
     /// Versions of kctl and of the control plane.
@@ -314,6 +319,34 @@ pub enum NodeCommand {
 pub enum ClusterCommand {
     /// Members and who leads.
     Status,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Only this node; repeat it for more.
+    #[arg(long = "node", value_name = "NODE", conflicts_with = "local")]
+    pub node: Vec<String>,
+    /// Look at this machine's Kong, with no control plane and no agent.
+    #[arg(long)]
+    pub local: bool,
+    /// The kong.conf that Kong is started with; /etc/kong/kong.conf unless given.
+    #[arg(long, value_name = "FILE", requires = "local")]
+    pub conf: Option<PathBuf>,
+    /// Kong's prefix; as kong.conf says unless given.
+    #[arg(long, value_name = "DIR", requires = "local")]
+    pub prefix: Option<PathBuf>,
+    /// Kong's executable; the one in PATH unless given.
+    #[arg(long, value_name = "BIN", requires = "local")]
+    pub kong: Option<PathBuf>,
+    /// Do what can be done about it, prove it, and look again.
+    #[arg(long)]
+    pub fix: bool,
+    /// With --fix: run `kong migrations up` too, if it is due.
+    #[arg(long, requires = "fix")]
+    pub migrations: bool,
+    /// With --fix: ask nothing.
+    #[arg(short, long, requires = "fix")]
+    pub yes: bool,
 }
 
 #[derive(Clone, Debug, Args)]

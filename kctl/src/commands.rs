@@ -2,6 +2,8 @@
 
 mod completion;
 mod dev;
+mod doctor;
+mod explain;
 mod install;
 mod new;
 mod operation;
@@ -53,6 +55,9 @@ async fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Completion { shell } => completion::run(shell),
         Command::Dev(args) => dev::run(args).await,
+        Command::Doctor(args) if args.local => doctor::local(&printer, &args).await,
+        Command::Doctor(args) => doctor::cluster(&verb()?, &args).await,
+        Command::Explain { code } => explain::run(&printer, code.as_deref()),
         Command::Version => version::run(&cli.global, &printer).await,
         Command::Status { watch } => status::run(&verb()?, watch).await,
         Command::Operation(command) => operation::run(&verb()?, command).await,

@@ -15,6 +15,10 @@ pub enum Fail {
     /// Still in progress after --timeout.
     Unfinished,
     Interrupted,
+    /// A diagnosis that found something; it is told already.
+    Found {
+        errors: bool,
+    },
 }
 
 pub type Outcome<T = ()> = Result<T, Fail>;
@@ -41,6 +45,7 @@ impl Fail {
         let (fault, code) = match self {
             Self::Operation => return ExitCode::from(3),
             Self::Unfinished => return ExitCode::from(8),
+            Self::Found { errors } => return ExitCode::from(if errors { 1 } else { 2 }),
             Self::Interrupted => return ExitCode::from(130),
             Self::Usage(fault) => (fault, 64),
             Self::Fault(fault) => {

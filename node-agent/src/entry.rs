@@ -18,13 +18,14 @@ use crate::gateway::{Gateway, kong};
 use crate::ledger::Ledger;
 use crate::packages::Packages;
 use crate::session::{Downloads, Identity, Session};
+use crate::sync;
 
 /// Specs on their way from the stream to the loop; only the newest matters.
 const SPECS: usize = 16;
 
 const DAEMON: Daemon = Daemon {
     name: "kctl-node-agent",
-    about: "The agent beside one Kong",
+    about: "The agent beside one Kong; `sync --once` makes its node ready before Kong starts, and ends",
     config_env: "KCTL_AGENT_CONFIG",
     log: "info,h2=warn,tower=warn,hyper=warn",
     threads: 0,
@@ -32,6 +33,11 @@ const DAEMON: Daemon = Daemon {
 
 /// Runs the daemon; exit codes as [`Daemon::main`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|verb| verb == "sync") {
+        args.remove(1);
+        return sync::main(DAEMON, args);
+    }
     DAEMON.main(args, |config, shutdown| async move {
         let config = Config::load(&config)?;
         let kong = config.kong()?;

@@ -3,22 +3,22 @@
 //! The real adapter is [`kong::Kong`]; it drives Kong through its own command line and Admin API only, so that it does
 //! not know whether a real Kong or the stand-in answers.
 
-mod admin_api;
-mod cli;
-mod conf_file;
-mod effective;
-mod error_log;
+pub(crate) mod admin_api;
+pub(crate) mod cli;
+pub(crate) mod conf_file;
+pub(crate) mod effective;
+pub(crate) mod error_log;
 pub mod kong;
 pub mod kong_conf;
-mod kong_env;
-mod listen;
+pub(crate) mod kong_env;
+pub(crate) mod listen;
 pub mod locate;
-mod preflight;
-mod process;
+pub(crate) mod preflight;
+pub(crate) mod process;
 mod record;
 pub(crate) mod resolve;
-mod scratch;
-mod words;
+pub(crate) mod scratch;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -84,6 +84,18 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// What the directory's record says, for a look while another process has it.
+    ///
+    /// # Errors
+    /// `LEDGER_CORRUPT`, `STATE_DIR`.
+    pub fn peek(dir: &Path) -> Result<Record, Fault> {
+        let path = dir.join("ledger");
+        let bytes = fs::read(&path).map_err(|e| {
+            Fault::new("STATE_DIR", format!("{}: {e}", path.display())).hint("check the agent's state_dir")
+        })?;
+        parse(&bytes).map_err(|why| corrupt(&path, why))
+    }
+
     pub fn record(&self) -> &Record {
         &self.record
     }

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Watches carry state (the newest wins), the channel carries specs. [`reconcile`], [`attempts`] and [`action`] are pure;
-//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`entry`] wires it.
+//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`doctor`] says what is wrong with a node and [`sync`] makes one
+//! ready before Kong starts, both without the loop. [`entry`] wires it.
 
 pub mod action;
 pub mod agent;
 pub mod attempts;
 mod claim;
 pub mod config;
+pub mod doctor;
 pub mod durable;
 pub mod entities;
 pub mod entry;
@@ -24,5 +26,6 @@ pub mod packages;
 pub mod reconcile;
 pub mod session;
 pub mod status;
+pub mod sync;
 
 pub use entry::main;

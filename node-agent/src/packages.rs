@@ -88,6 +88,11 @@ impl Packages {
         Ok(Self { root: root.to_owned(), luarocks: Luarocks::new(luarocks), notices: Arc::default() })
     }
 
+    /// For a look at what another process works on: nothing is made or taken away.
+    pub fn beside(root: &Path) -> Self {
+        Self { root: root.to_owned(), luarocks: Luarocks::new(None), notices: Arc::default() }
+    }
+
     fn slot(&self, plugin: &PluginName, placement: &Placement) -> PathBuf {
         self.root.join(slot(plugin, placement))
     }

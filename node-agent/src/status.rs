@@ -8,6 +8,7 @@ use kctl_shared::spec::{
 };
 
 use crate::attempts::Attempts;
+use crate::doctor::conditions;
 use crate::reconcile::{self, Observed};
 
 /// The report for `spec`; `doing` is what is being done at the moment, and to which plugin.
@@ -20,6 +21,14 @@ pub fn compose(
     let mut status = NodeStatus { kong: observed.kong.facts.clone(), ..NodeStatus::default() };
     status.conditions.extend(observed.kong.trouble.clone());
     status.conditions.extend(observed.notices.iter().cloned());
+    // What is being worked on is not at rest, and would only flicker.
+    if doing.is_none() {
+        for condition in conditions::of(&observed.kong) {
+            if status.conditions.iter().all(|c| c.code != condition.code) {
+                status.conditions.push(condition);
+            }
+        }
+    }
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,20 @@ impl Daemon {
     where
         F: Future<Output = Result<(), Fault>>,
     {
-        let args = match self.command().try_get_matches_from(args) {
+        self.main_of(self.command(), args, |_, config, shutdown| life(config, shutdown))
+    }
+
+    /// As [`Self::main`], for a job of the daemon's with a command line of its own, made from [`Self::command`].
+    pub fn main_of<F>(
+        self,
+        command: Command,
+        args: impl IntoIterator<Item = OsString>,
+        life: impl FnOnce(&ArgMatches, PathBuf, CancellationToken) -> F,
+    ) -> ExitCode
+    where
+        F: Future<Output = Result<(), Fault>>,
+    {
+        let args = match command.try_get_matches_from(args) {
             Ok(args) => args,
             Err(e) => {
                 let _closed = e.print();
@@ -45,7 +58,7 @@ impl Daemon {
         };
         self.log_to_stderr(args.get_flag("log-json"));
         let config = args.get_one::<PathBuf>("config").map(PathBuf::as_path).unwrap_or(Path::new(""));
-        match self.run(life, config) {
+        match self.run(|config, shutdown| life(&args, config, shutdown), config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 eprintln!("{}: {fault}\n  {}", self.name, fault.hint);
@@ -54,7 +67,8 @@ impl Daemon {
         }
     }
 
-    fn command(self) -> Command {
+    /// Its command line: `--config` and `--log-json`.
+    pub fn command(self) -> Command {
         let config = Arg::new("config").long("config").env(self.config_env).required(true);
         let json = Arg::new("log-json").long("log-json").action(ArgAction::SetTrue);
         Command::new(self.name)

@@ -40,6 +40,7 @@ impl Fault {
         match self.code.as_str() {
             "NOT_LEADER" | "NO_QUORUM" | "SHUTTING_DOWN" => Code::Unavailable,
             "NOT_FOUND"
+            | "CODE_UNKNOWN"
             | "PLUGIN_NOT_INSTALLED"
             | "NODE_NOT_FOUND"
             | "OPERATION_NOT_FOUND"

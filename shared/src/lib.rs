@@ -6,8 +6,10 @@
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
 //! - [`method`]: how a release gets onto a node.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
+//! - [`codes`]: every stable code and what it means.
 //! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
 
+pub mod codes;
 pub mod convert;
 pub mod daemon;
 pub mod digest;

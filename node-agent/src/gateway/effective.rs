@@ -125,8 +125,8 @@ fn fingerprint(conf: &KongConf, armed: &KongEnv) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Renders `text` into a scratch prefix; the settings that come out otherwise than they are armed.
-async fn render(
+/// Renders `text` into a scratch prefix: the settings that come out otherwise than they are armed.
+pub(crate) async fn render(
     cli: &Cli,
     text: &[u8],
     environment: &Environment,

@@ -147,23 +147,28 @@ fn begins_entry(line: &str) -> bool {
 }
 
 fn findings(text: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let mut entry = String::new();
-    for line in text.lines() {
-        if begins_entry(line) {
-            found.extend(finding(&entry));
-            entry.clear();
-        }
-        if !entry.is_empty() || begins_entry(line) {
-            entry.push_str(line);
-            entry.push('\n');
-        }
-    }
-    found.extend(finding(&entry));
-    found
+    entries(text).filter_map(finding).collect()
 }
 
-fn finding(entry: &str) -> Option<Finding> {
+/// The entries of a log, each with the lines that belong to it; what stands before the first one is none.
+pub(crate) fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut begin = None;
+        let mut at = 0;
+        for line in rest.split_inclusive('\n') {
+            if begins_entry(line) && begin.replace(begin.unwrap_or(at)).is_some() {
+                break;
+            }
+            at += line.len();
+        }
+        let entry = &rest[begin?..at];
+        rest = &rest[at..];
+        Some(entry)
+    })
+}
+
+pub(crate) fn finding(entry: &str) -> Option<Finding> {
     let says = |part: &str| entry.contains(part);
     if says("init_by_lua error: ") {
         Some(Finding::InitFailed(words::sentence(entry)))

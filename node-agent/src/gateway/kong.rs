@@ -1,6 +1,7 @@
 //! [`Gateway`] on a Kong that is driven by its own command line and asked by its own APIs.
 
 mod enact;
+mod load;
 mod observe;
 mod prove;
 
@@ -78,6 +79,11 @@ impl Kong {
     pub fn with_limits(config: KongConfig, limits: Limits) -> Self {
         scratch::sweep(&config.prefix);
         conf_file::sweep(&config.conf);
+        Self::beside(config, limits)
+    }
+
+    /// Beside an agent that may be at work on the same node: takes nothing of its away.
+    pub fn beside(config: KongConfig, limits: Limits) -> Self {
         let (ours, record) = (OurPath::new(&config.lua_dir), Record::open(&config.state_dir));
         Self { config, limits, ours, inferred: Inferred::default(), record, changing: Mutex::default() }
     }

@@ -65,6 +65,10 @@ impl KongEnv {
         self.values.get(key).map(String::as_str)
     }
 
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     pub fn seconds(&self, key: &str, default: f64) -> f64 {
         self.get(key).and_then(|v| v.parse().ok()).unwrap_or(default)
     }

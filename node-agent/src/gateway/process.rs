@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use procfs::process::Process;
+use procfs::process::{FDTarget, Process};
 use serde::{Deserialize, Serialize};
 
 const MASTER: &str = "nginx: master process";
@@ -160,6 +160,53 @@ pub fn open_files_limit(pid: i32) -> Option<u64> {
         procfs::process::LimitValue::Value(value) => Some(value),
         procfs::process::LimitValue::Unlimited => None,
     }
+}
+
+/// What a process is, for a person; `None`: it is gone.
+pub fn describe(pid: i32) -> Option<String> {
+    let process = Process::new(pid).ok()?;
+    if process.stat().ok()?.state == 'Z' {
+        return None;
+    }
+    let title = title(&process);
+    Some(if title.is_empty() {
+        "a process of the kernel".to_owned()
+    } else {
+        title.chars().take(80).collect()
+    })
+}
+
+/// Workers of `prefix` whose master is gone: they have its error log open, or it as their directory.
+pub fn orphans(prefix: &Path) -> Vec<i32> {
+    let Ok(prefix) = fs::canonicalize(prefix) else { return Vec::new() };
+    let of_prefix = |process: &Process| {
+        let inside = |fd: procfs::process::FDInfo| matches!(fd.target, FDTarget::Path(path) if path.starts_with(&prefix));
+        process.cwd().is_ok_and(|cwd| cwd == prefix)
+            || process.fd().is_ok_and(|fds| fds.filter_map(Result::ok).any(inside))
+    };
+    let left_alone = |process: &Process| {
+        title(process).starts_with(WORKER)
+            && process.stat().is_ok_and(|stat| {
+                stat.state != 'Z'
+                    && !Process::new(stat.ppid).is_ok_and(|parent| title(&parent).starts_with(MASTER))
+            })
+    };
+    let all = procfs::process::all_processes().into_iter().flatten().filter_map(Result::ok);
+    all.filter(left_alone).filter(of_prefix).map(|process| process.pid()).collect()
+}
+
+/// Environment of whoever started a process, as far as that still lives and may be read.
+pub fn parent_environment(pid: i32) -> Vec<(String, String)> {
+    let parent = Process::new(pid).and_then(|p| p.stat()).and_then(|stat| Process::new(stat.ppid));
+    let Ok(environment) = parent.and_then(|parent| parent.environ()) else { return Vec::new() };
+    environment
+        .into_iter()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect()
+}
+
+pub fn ticks_per_second() -> u64 {
+    procfs::ticks_per_second().max(1)
 }
 
 /// Now, in clock ticks since boot, as process start times are.

@@ -136,7 +136,7 @@ fn readable(path: &Path, reader: &Reader) -> Result<(), Failure> {
     Ok(())
 }
 
-fn permits(metadata: &fs::Metadata, needed: u32, (user, groups): &Reader) -> bool {
+pub(crate) fn permits(metadata: &fs::Metadata, needed: u32, (user, groups): &Reader) -> bool {
     let shift = if metadata.uid() == *user {
         6
     } else if groups.contains(&metadata.gid()) {

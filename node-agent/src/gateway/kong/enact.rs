@@ -25,7 +25,7 @@ const MAX_OLD_GENERATIONS: usize = 4;
 const EDIT_TRIES: usize = 3;
 
 /// How a reload that was not proven ended.
-enum Unproven {
+pub(super) enum Unproven {
     /// No HUP was sent.
     NotSent(Failure),
     /// One was, or may have been.
@@ -112,7 +112,7 @@ impl Kong {
         [add, remove, pending.added, pending.removed].into_iter().flatten().collect()
     }
 
-    fn running(&self) -> Result<Tree, Failure> {
+    pub(super) fn running(&self) -> Result<Tree, Failure> {
         match Tree::of(self.prefix()) {
             None => Err(Failure::new("KONG_DOWN", "Kong is not running on this node; start it")),
             Some(tree) if tree.stopped => Err(Failure::new(
@@ -130,7 +130,7 @@ impl Kong {
     }
 
     /// Everything outside the agent that would make this reload fail, or is better waited for.
-    async fn nothing_in_the_way(
+    pub(super) async fn nothing_in_the_way(
         &self,
         armed: &KongEnv,
         tree: &Tree,
@@ -195,7 +195,7 @@ impl Kong {
     }
 
     /// Puts the change into kong.conf as it is at this moment.
-    fn write(&self, change: &Change) -> Result<(), Failure> {
+    pub(super) fn write(&self, change: &Change) -> Result<(), Failure> {
         let backups = self.config.state_dir.join("backup");
         for attempt in 1.. {
             let (conf, edited) = self.edited(change)?;
@@ -219,7 +219,7 @@ impl Kong {
         Ok(())
     }
 
-    async fn prepare(&self, cli: &Cli, environment: &Environment) -> Result<(), Failure> {
+    pub(super) async fn prepare(&self, cli: &Cli, environment: &Environment) -> Result<(), Failure> {
         // Kong takes the old `.kong_env` away before it writes the new one.
         self.record.keep_armed(&KongEnv::path(self.prefix()))?;
         let (conf, prefix) = (self.config.conf.to_string_lossy(), self.prefix().to_string_lossy());
@@ -231,7 +231,7 @@ impl Kong {
     }
 
     /// Sends the HUP and proves what came of it.
-    async fn reload(
+    pub(super) async fn reload(
         &self,
         wanted: &Wanted,
         cli: &Cli,

@@ -1,6 +1,7 @@
 //! One file a verb; here is only how they are reached.
 
 mod completion;
+mod conf;
 mod dev;
 mod install;
 mod new;
@@ -52,6 +53,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         || -> Outcome<Verb> { Ok(Verb { client: Client::new(context::resolve(&cli.global)?), printer }) };
     match cli.command {
         Command::Completion { shell } => completion::run(shell),
+        Command::Conf(command) => conf::run(&printer, &command),
         Command::Dev(args) => dev::run(args).await,
         Command::Version => version::run(&cli.global, &printer).await,
         Command::Status { watch } => status::run(&verb()?, watch).await,

@@ -5,14 +5,17 @@
 
 mod admin_api;
 mod cli;
-mod conf_file;
+pub mod conf_file;
+pub mod dialect;
 mod durable;
 mod effective;
 mod error_log;
 pub mod kong;
 pub mod kong_conf;
 mod kong_env;
+pub mod kong_yml;
 mod listen;
+pub mod node_conf;
 mod preflight;
 mod process;
 mod record;

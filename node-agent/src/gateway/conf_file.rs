@@ -1,4 +1,4 @@
-//! kong.conf on disk: read with every oddity named, replaced as a whole or not at all.
+//! A node's own configuration file on disk: read with every oddity named, replaced as a whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -6,8 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::dialect::Grammar;
 use super::durable::{self, sync_directory};
-use super::kong_conf::{ConfError, KongConf, MAX_BYTES, too_large};
+use super::kong_conf::{ConfError, MAX_BYTES, too_large};
+use super::node_conf::NodeConf;
 
 /// Backups kept beside the agent's state.
 const BACKUPS: usize = 10;
@@ -15,13 +17,13 @@ const BACKUPS: usize = 10;
 /// Bytes that must be free wherever a step is going to write; what the step writes is far below it.
 const HEADROOM: u64 = 4 << 20;
 
-/// A kong.conf as it was read.
+/// A kong.conf or kong.yml as it was read.
 #[derive(Debug)]
 pub struct ConfFile {
     /// The file itself, when the path given was a symbolic link.
     target: PathBuf,
     pub text: Vec<u8>,
-    pub conf: KongConf,
+    pub conf: NodeConf,
     pub modified: SystemTime,
     mode: u32,
     owner: (u32, u32),
@@ -29,8 +31,9 @@ pub struct ConfFile {
 
 impl ConfFile {
     /// # Errors
-    /// `CONF_MISSING`, `CONF_NOT_A_FILE`, `CONF_UNREADABLE`, `CONF_TOO_LARGE`, `CONF_EMPTY`, `CONF_UNPARSABLE`.
-    pub fn read(path: &Path) -> Result<Self, ConfError> {
+    /// `CONF_MISSING`, `CONF_NOT_A_FILE`, `CONF_UNREADABLE`, `CONF_TOO_LARGE`, `CONF_EMPTY`, `CONF_UNPARSABLE`,
+    /// `CONF_YAML_UNSAFE`.
+    pub fn read(path: &Path, grammar: Grammar) -> Result<Self, ConfError> {
         let shown = path.display();
         let target = fs::canonicalize(path).map_err(|e| trouble(path, &e))?;
         let metadata = fs::metadata(&target).map_err(|e| trouble(path, &e))?;
@@ -52,7 +55,7 @@ impl ConfFile {
             return Err(ConfError::new("CONF_EMPTY", message));
         }
         Ok(Self {
-            conf: KongConf::parse(&text)?,
+            conf: NodeConf::parse(&text, grammar)?,
             text,
             modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
             mode: metadata.permissions().mode() & 0o7777,
@@ -61,12 +64,13 @@ impl ConfFile {
         })
     }
 
-    /// Replaces the file by `text` if it is still as it was read; a copy of the old one goes to `backups` first.
+    /// Replaces the file by `text` if it is still as it was read; a copy of the old one goes to `backups` first, if there
+    /// is such a directory.
     ///
     /// # Errors
     /// `CONF_CHANGED` when somebody else wrote it meanwhile; `CONF_READ_ONLY`, `CONF_NOT_REPLACEABLE`, `CONF_OWNER`,
     /// `DISK_FULL`, `CONF_NOT_WRITTEN`. The file is untouched after each.
-    pub fn replace(&self, text: &[u8], backups: &Path) -> Result<(), ConfError> {
+    pub fn replace(&self, text: &[u8], backups: Option<&Path>) -> Result<(), ConfError> {
         if self.mode & 0o222 == 0 {
             let message = format!(
                 "{} is read-only; make it writable for its owner to let its plugins be managed",
@@ -74,7 +78,7 @@ impl ConfFile {
             );
             return Err(ConfError::new("CONF_READ_ONLY", message));
         }
-        back_up(&self.text, backups).map_err(|e| self.not_written(&e))?;
+        backups.map_or(Ok(()), |backups| back_up(&self.text, backups)).map_err(|e| self.not_written(&e))?;
         let directory = self.target.parent().unwrap_or(Path::new("/"));
         let temporary = temporary_beside(&self.target);
         let written = self.write_beside(&temporary, text);

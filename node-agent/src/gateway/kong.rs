@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use super::admin_api::AdminApi;
 use super::cli::Cli;
 use super::conf_file::{self, ConfFile};
+use super::dialect::Grammar;
 use super::effective::{self, Environment, Inferred};
 use super::kong_conf::{Change, OurPath};
 use super::kong_env::KongEnv;
@@ -87,7 +88,7 @@ impl Kong {
     }
 
     fn conf(&self) -> Result<ConfFile, Failure> {
-        Ok(ConfFile::read(&self.config.conf)?)
+        Ok(ConfFile::read(&self.config.conf, Grammar::default())?)
     }
 
     /// What the next HUP loads; what it was before, when a `prepare` was killed half-way.

@@ -209,7 +209,7 @@ impl Kong {
                 added: new.difference(&old).cloned().collect(),
                 removed: old.difference(&new).cloned().collect(),
             })?;
-            match conf.replace(&edited, &backups) {
+            match conf.replace(&edited, Some(&backups)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code == "CONF_CHANGED" && attempt < EDIT_TRIES => {}
                 Err(error) => return Err(error.into()),

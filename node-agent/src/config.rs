@@ -35,6 +35,8 @@ pub struct KongSection {
     pub prefix: PathBuf,
     #[serde(default)]
     pub preflight: Preflight,
+    #[serde(default)]
+    pub apply: Apply,
 }
 
 /// How a list is tried before anything running is touched.
@@ -46,6 +48,17 @@ pub enum Preflight {
     Parse,
     /// Always a scratch boot too.
     Boot,
+}
+
+/// How a changed list is brought in. Kong before 0.11 is always restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apply {
+    /// `kong prepare` and `kong reload`: no request is lost.
+    #[default]
+    Reload,
+    /// `kong restart`: the node is away for a moment.
+    Restart,
 }
 
 fn default_group() -> GroupName {

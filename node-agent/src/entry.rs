@@ -40,6 +40,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             state_dir: config.state_dir.clone(),
             lua_dir: config.lua_dir.clone(),
             preflight: config.kong.preflight,
+            apply: config.kong.apply,
         }));
         run(config, gateway, shutdown).await
     })

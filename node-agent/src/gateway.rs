@@ -59,6 +59,8 @@ pub struct KongObserved {
     /// Generation directories that living old workers may still read from.
     pub old_generations: BTreeSet<PathBuf>,
     pub trouble: Option<Failure>,
+    /// What this Kong keeps from being done or shown as well as on a newer one.
+    pub limits: Vec<Failure>,
 }
 
 /// How [`Gateway::enact`] ended when it did not succeed.

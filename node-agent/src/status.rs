@@ -19,6 +19,7 @@ pub fn compose(
 ) -> NodeStatus {
     let mut status = NodeStatus { kong: observed.kong.facts.clone(), ..NodeStatus::default() };
     status.conditions.extend(observed.kong.trouble.clone());
+    status.conditions.extend(observed.kong.limits.iter().cloned());
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }

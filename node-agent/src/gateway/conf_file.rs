@@ -26,7 +26,7 @@ pub struct ConfFile {
     pub conf: NodeConf,
     pub modified: SystemTime,
     mode: u32,
-    owner: (u32, u32),
+    pub owner: (u32, u32),
 }
 
 impl ConfFile {

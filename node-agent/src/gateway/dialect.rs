@@ -73,12 +73,6 @@ pub struct Dialect {
     pub trials: Trials,
     /// File in the prefix with the settings in force; none before 0.9, where nginx reads the node's own file.
     pub armed: Option<&'static str>,
-    /// Pid file of the master, below the prefix.
-    pub pid_file: &'static str,
-    /// `GET /` names each plugin's version (3.0).
-    pub shows_versions: bool,
-    /// The Status API has `/status/ready` (3.3); before, a running Admin API is all there is to ask.
-    pub shows_ready: bool,
     /// First line of an empty declarative configuration.
     pub format_version: &'static str,
 }
@@ -140,9 +134,6 @@ impl Dialect {
             } else {
                 None
             },
-            pid_file: if since(0, 9, 0) { "pids/nginx.pid" } else { "nginx.pid" },
-            shows_versions: since(3, 0, 0),
-            shows_ready: since(3, 3, 0),
             format_version: if since(3, 0, 0) { "3.0" } else { "1.1" },
         }
     }

@@ -17,8 +17,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::cli::Cli;
 use super::conf_file::ConfFile;
-use super::kong_conf::{KongConf, OurPath};
+use super::dialect::Dialect;
+use super::kong_conf::OurPath;
 use super::kong_env::{self, KongEnv};
+use super::node_conf::NodeConf;
 use super::process::ProcessId;
 use super::scratch::Scratch;
 
@@ -64,8 +66,9 @@ impl Inferred {
         prefix: &Path,
         master: Option<ProcessId>,
         limit: Duration,
+        dialect: &Dialect,
     ) -> Result<Environment, Failure> {
-        let conf = KongConf::parse(text)?;
+        let conf = NodeConf::parse(text, dialect.grammar)?;
         let fingerprint = fingerprint(&conf, armed);
         if let Some(key) = armed.secret_from_environment() {
             let message = format!(
@@ -85,7 +88,7 @@ impl Inferred {
             known.keys.clone()
         };
         let compare = async |environment: &Environment| -> Result<BTreeSet<String>, Failure> {
-            render(cli, text, environment, armed, prefix, limit).await
+            render(cli, text, environment, armed, prefix, limit, dialect).await
         };
         let mut keys = remembered;
         let mut left = compare(&armed.as_environment(&keys)).await?;
@@ -118,7 +121,7 @@ impl Inferred {
 }
 
 /// Over everything but the two values that are ours, which have no influence on the others.
-fn fingerprint(conf: &KongConf, armed: &KongEnv) -> [u8; 32] {
+fn fingerprint(conf: &NodeConf, armed: &KongEnv) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(kong_env::fingerprint(&conf.to_map()));
     hasher.update(armed.fingerprint());
@@ -133,6 +136,7 @@ async fn render(
     armed: &KongEnv,
     prefix: &Path,
     limit: Duration,
+    dialect: &Dialect,
 ) -> Result<BTreeSet<String>, Failure> {
     let scratch = Scratch::new(prefix, cli.user)?;
     let conf = scratch.write("kong.conf", text)?;
@@ -146,7 +150,7 @@ async fn render(
         ));
     }
     let here = armed.get("prefix").map_or(prefix, Path::new);
-    let mut differences = armed.differences(here, &KongEnv::read(&there)?, &there);
+    let mut differences = armed.differences(here, &KongEnv::read(&there, dialect)?, &there);
     // `LUA_PATH` is in nginx's configuration only.
     let stray = |prefix: &Path, lua_path: &str| {
         kong_env::rendered_lua_path(prefix)

@@ -55,6 +55,4 @@ fn every_age_has_its_row() {
         assert_eq!(dialect.key(), key, "{answer}");
         assert_eq!((dialect.takes, dialect.trials, dialect.armed), (takes, trials, armed), "{answer}");
     }
-    assert!(!of("2.8.5").shows_versions && of("3.0.0").shows_versions);
-    assert!(!of("3.2.2").shows_ready && of("3.3.0").shows_ready);
 }

@@ -81,6 +81,9 @@ pub enum Command {
     Explain { code: Option<String> },
     /// A cluster on this machine: members, stand-in Kong nodes and agents as separate processes.
     Dev(DevArgs),
+    /// Edit the list of plugins in a kong.conf or kong.yml as the agent does, with no control plane.
+    #[command(subcommand)]
+    Conf(ConfCommand),
     /// Versions of kctl and of the control plane.
     Version,
     /// Completion script for a shell.
@@ -347,6 +350,45 @@ pub struct DoctorArgs {
     /// With --fix: ask nothing.
     #[arg(short, long, requires = "fix")]
     pub yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ConfFileArgs {
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    pub conf: PathBuf,
+    /// Version of the Kong that reads it, as `kong version` says it; the newest unless given.
+    #[arg(long, value_name = "VERSION")]
+    pub kong: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfCommand {
+    /// Print the names that Kong would load.
+    Get {
+        #[command(flatten)]
+        file: ConfFileArgs,
+    },
+    /// Add names; every other byte of the file stays.
+    Add {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        file: ConfFileArgs,
+        /// Show the difference; write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take names out; every other byte of the file stays.
+    Remove {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        file: ConfFileArgs,
+        /// Show the difference; write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Clone, Debug, Args)]

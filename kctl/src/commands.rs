@@ -1,6 +1,7 @@
 //! One file a verb; here is only how they are reached.
 
 mod completion;
+mod conf;
 mod dev;
 mod doctor;
 mod explain;
@@ -54,6 +55,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         || -> Outcome<Verb> { Ok(Verb { client: Client::new(context::resolve(&cli.global)?), printer }) };
     match cli.command {
         Command::Completion { shell } => completion::run(shell),
+        Command::Conf(command) => conf::run(&printer, &command),
         Command::Dev(args) => dev::run(args).await,
         Command::Doctor(args) if args.local => doctor::local(&printer, &args).await,
         Command::Doctor(args) => doctor::cluster(&verb()?, &args).await,

@@ -42,6 +42,8 @@ pub struct KongSection {
     /// For plugins that are installed with the method luarocks; looked for on the PATH unless given.
     pub luarocks: Option<PathBuf>,
     pub preflight: Preflight,
+    #[serde(default)]
+    pub apply: Apply,
 }
 
 /// How a list is tried before anything running is touched; the later, the more thoroughly.
@@ -53,6 +55,17 @@ pub enum Preflight {
     Parse,
     /// Always a scratch boot too.
     Boot,
+}
+
+/// How a changed list is brought in. Kong before 0.11 is always restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apply {
+    /// `kong prepare` and `kong reload`: no request is lost.
+    #[default]
+    Reload,
+    /// `kong restart`: the node is away for a moment.
+    Restart,
 }
 
 fn default_group() -> GroupName {
@@ -103,6 +116,7 @@ impl Config {
             state_dir: self.state_dir.clone(),
             lua_dir: self.lua_dir.clone(),
             preflight: told.preflight,
+            apply: told.apply,
         })
     }
 }

@@ -5,14 +5,17 @@
 
 pub(crate) mod admin_api;
 pub(crate) mod cli;
-pub(crate) mod conf_file;
+pub mod conf_file;
+pub mod dialect;
 pub(crate) mod effective;
 pub(crate) mod error_log;
 pub mod kong;
 pub mod kong_conf;
 pub(crate) mod kong_env;
+pub mod kong_yml;
 pub(crate) mod listen;
 pub mod locate;
+pub mod node_conf;
 pub(crate) mod preflight;
 pub(crate) mod process;
 mod record;
@@ -61,6 +64,8 @@ pub struct KongObserved {
     /// Generation directories that living old workers may still read from.
     pub old_generations: BTreeSet<PathBuf>,
     pub trouble: Option<Failure>,
+    /// What this Kong keeps from being done or shown as well as on a newer one.
+    pub limits: Vec<Failure>,
 }
 
 /// How [`Gateway::enact`] ended when it did not succeed.

@@ -29,6 +29,7 @@ pub fn compose(
             }
         }
     }
+    status.conditions.extend(observed.kong.limits.iter().cloned());
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }

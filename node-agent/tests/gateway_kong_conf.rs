@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use kctl_node_agent::gateway::kong_conf::{Change, KongConf, OurPath};
+use kctl_node_agent::gateway::dialect::{Dialect, Grammar};
+use kctl_node_agent::gateway::kong_conf::{Change, KongConf, OurPath, Style};
 use proptest::prelude::*;
 
 fn ours() -> OurPath {
@@ -170,6 +171,107 @@ fn lines_that_were_not_there_come_and_go() {
     assert_eq!(edit(&edit(text, &add(&["x"], 1)).unwrap(), &take(&["x"])).as_deref(), Ok(text));
 }
 
+fn style(version: &str) -> Style {
+    match Dialect::grammar_of(version).unwrap() {
+        Grammar::Conf(style) => style,
+        Grammar::Yml(_) => panic!("{version} reads YAML"),
+    }
+}
+
+fn edit_as(version: &str, text: &str, change: &Change) -> Result<String, &'static str> {
+    let conf = KongConf::parse_as(text.as_bytes(), style(version)).map_err(|e| e.code)?;
+    let edited = conf.edit(change, &ours()).map_err(|e| e.code)?;
+    Ok(String::from_utf8(edited).unwrap())
+}
+
+#[test]
+fn custom_plugins_are_added_to_those_that_come_with_kong() {
+    for (text, expected) in [
+        ("custom_plugins = a\n", "custom_plugins = a,x\n"),
+        ("custom_plugins = a, b # mine\n", "custom_plugins = a, b,x # mine\n"),
+        ("custom_plugins =\n", "custom_plugins = x\n"),
+        ("custom_plugins = \n", "custom_plugins = x \n"),
+        ("custom_plugins=a\r\n", "custom_plugins=a,x\r\n"),
+        ("plugins = bundled\n", "plugins = bundled\ncustom_plugins = x # added by kctl\n"),
+    ] {
+        let change = Change { add: set(&["x"]), ..Change::default() };
+        assert_eq!(edit_as("0.13.1", text, &change).as_deref(), Ok(expected), "{text:?}");
+        assert_eq!(edit_as("0.13.1", expected, &take(&["x"])).as_deref(), Ok(text), "{expected:?}");
+    }
+    assert_eq!(edit_as("0.13.1", "custom_plugins = x\n", &take(&["x"])).as_deref(), Ok("custom_plugins =\n"));
+    let names = KongConf::parse_as(b"custom_plugins = a,b", style("0.9.9")).unwrap().plugins().unwrap();
+    assert_eq!(names, ["bundled", "a", "b"]);
+}
+
+#[test]
+fn in_0_14_a_name_leaves_both_directives() {
+    let text = "plugins = bundled,x # all\ncustom_plugins = x, y\n";
+    assert_eq!(
+        edit_as("0.14.1", text, &take(&["x"])).as_deref(),
+        Ok("plugins = bundled # all\ncustom_plugins = y\n")
+    );
+    let add = Change { add: set(&["y", "z"]), ..Change::default() };
+    assert_eq!(
+        edit_as("0.15.0", text, &add).as_deref(),
+        Ok("plugins = bundled,x,z # all\ncustom_plugins = x, y\n")
+    );
+    // From 1.0 on the second one is a line without a meaning.
+    assert_eq!(
+        edit_as("1.0.0", text, &take(&["x"])).as_deref(),
+        Ok("plugins = bundled # all\ncustom_plugins = x, y\n")
+    );
+}
+
+#[test]
+fn a_hash_is_where_that_kong_sees_one() {
+    let names = |version: &str, text: &str| {
+        KongConf::parse_as(text.as_bytes(), style(version)).unwrap().plugins().map_err(|e| e.code)
+    };
+    let is = |list: &[&str]| Ok(list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    for (version, text, expected) in [
+        ("3.2.0", "plugins = a#b", is(&["a"])),
+        ("3.2.0", "plugins = # c", is(&[])),
+        ("3.1.1", "plugins = a # b", is(&["a"])),
+        ("3.1.1", "plugins = a#b", Err("UNMANAGED_VALUE")),
+        ("2.8.5", "plugins = # c", Err("UNMANAGED_VALUE")),
+        ("2.8.5", "plugins = a\\#b", is(&["a#b"])),
+        ("0.10.0", "custom_plugins = a#b", is(&["bundled", "a"])),
+        ("0.10.0", "custom_plugins = # c", is(&["bundled"])),
+        ("0.10.0", "custom_plugins = a\\#b", Err("UNMANAGED_VALUE")),
+        ("0.9.0", "custom_plugins = a # c", is(&["bundled", "a"])),
+        ("0.9.0", "custom_plugins = a,b # c", Err("UNMANAGED_VALUE")),
+    ] {
+        assert_eq!(names(version, text), expected, "{version} {text:?}");
+    }
+    let add = Change { add: set(&["x"]), ..Change::default() };
+    assert_eq!(edit_as("0.9.0", "custom_plugins = a # c\n", &add), Err("CONF_EDIT_UNSAFE"));
+    assert_eq!(edit_as("0.13.1", "custom_plugins = x # c\n", &take(&["x"])), Err("CONF_EDIT_UNSAFE"));
+}
+
+#[test]
+fn a_new_line_stands_below_the_comment_that_documents_it() {
+    let add = Change { add: set(&["x"]), ..Change::default() };
+    for (text, expected) in [
+        (
+            "#plugins = bundled  # which\n      # ones\n\nb = 1\n",
+            "#plugins = bundled  # which\n      # ones\nplugins = bundled,x # added by kctl\n\nb = 1\n",
+        ),
+        ("# plugins=bundled", "# plugins=bundled\nplugins = bundled,x # added by kctl"),
+        // Not into the middle of a continued line, and not below a section.
+        (
+            "a = b,\\\n#plugins = bundled\nc\n",
+            "a = b,\\\n#plugins = bundled\nc\nplugins = bundled,x # added by kctl\n",
+        ),
+        (
+            "a = 1\n[s]\n#plugins = bundled\n",
+            "a = 1\nplugins = bundled,x # added by kctl\n[s]\n#plugins = bundled\n",
+        ),
+    ] {
+        assert_eq!(edit(text, &add).as_deref(), Ok(expected), "{text:?}");
+        assert_eq!(edit(expected, &take(&["x"])).as_deref(), Ok(text), "{expected:?}");
+    }
+}
+
 fn line() -> impl Strategy<Value = String> {
     let names =
         prop::collection::vec(prop::sample::select(vec!["bundled", "a", "b-c", "D_1", "off", ""]), 0..4);
@@ -184,7 +286,11 @@ fn line() -> impl Strategy<Value = String> {
     ]);
     let end = prop::sample::select(vec!["", " ", "\t# note", "#x", "\\", "\r"]);
     prop_oneof![
-        (list, end.clone()).prop_map(|(v, e)| format!("plugins = {v}{e}")),
+        (list.clone(), end.clone()).prop_map(|(v, e)| format!("plugins = {v}{e}")),
+        (list, end.clone()).prop_map(|(v, e)| format!("custom_plugins = {v}{e}")),
+        Just("#plugins = bundled # these".to_owned()),
+        Just("#custom_plugins =    # these".to_owned()),
+        Just("    # and more".to_owned()),
         (path, end.clone()).prop_map(|(v, e)| format!("lua_package_path={v}{e}")),
         ("[a-z_]{1,6}", "[ -~]{0,12}", end).prop_map(|(k, v, e)| format!("{k} = {v}{e}")),
         "[ -~]{0,20}",
@@ -216,10 +322,13 @@ proptest! {
     }
 
     #[test]
-    fn an_edit_is_the_set_operation_and_nothing_else(text in file()) {
-        let Ok(conf) = KongConf::parse(text.as_bytes()) else { return Ok(()) };
+    fn an_edit_is_the_set_operation_and_nothing_else(
+        text in file(),
+        version in prop::sample::select(vec!["0.9.0", "0.10.0", "0.13.1", "0.14.1", "1.5.1", "3.0.0", "3.9.1"]),
+    ) {
+        let Ok(conf) = KongConf::parse_as(text.as_bytes(), style(version)) else { return Ok(()) };
         let Ok(edited) = conf.edit(&add(&["x"], 1), &ours()) else { return Ok(()) };
-        let after = KongConf::parse(&edited).unwrap();
+        let after = KongConf::parse_as(&edited, style(version)).unwrap();
         let mut expected: BTreeSet<String> = conf.plugins().unwrap().into_iter().collect();
         expected.insert("x".into());
         prop_assert_eq!(after.plugins().unwrap().into_iter().collect::<BTreeSet<_>>(), expected);
@@ -227,8 +336,7 @@ proptest! {
         prop_assert_eq!(after.users_lua_path(&ours()), conf.users_lua_path(&ours()));
         let others = |conf: &KongConf| {
             let mut map = conf.to_map();
-            map.remove("plugins");
-            map.remove("lua_package_path");
+            map.retain(|key, _| !matches!(key.as_str(), "plugins" | "custom_plugins" | "lua_package_path"));
             map
         };
         prop_assert_eq!(others(&after), others(&conf));

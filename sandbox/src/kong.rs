@@ -1,4 +1,5 @@
-//! A stand-in for Kong Gateway 3.9.1: its command line, its process tree, its Admin API, its Lua plugins.
+//! A stand-in for Kong Gateway: its command line, its process tree, its Admin API, its Lua plugins. It plays 3.9.1, and by
+//! another name (`kong-2.8.5`) an older one, as far as whoever drives a node can tell them apart.
 //!
 //! It exists so that everything which drives a Kong node can be tested where no Kong is installed. What a node shows
 //! to an agent is reproduced: exit codes and texts, the prefix, the error log, worker generations, the refusal of a
@@ -25,25 +26,28 @@ mod prefix;
 mod proxy;
 mod raw;
 mod shm;
+mod version;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Version of Kong that is stood in for.
-pub const VERSION: &str = "3.9.1";
-
 /// Whether this process was started as `kong`. Ask before anything else: the master forks, and must be the only
 /// thread of its process.
 pub fn is_invoked() -> bool {
-    std::env::args_os()
-        .next()
-        .is_some_and(|name| Path::new(&name).file_name().is_some_and(|name| name == "kong"))
+    std::env::args_os().next().is_some_and(|name| version_of(&name).is_some())
+}
+
+fn version_of(program: &OsString) -> Option<version::Version> {
+    version::Version::of_executable(Path::new(program).file_name()?.to_str()?)
 }
 
 /// Runs a `kong` command line, the program's name included.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut args = args.skip(1).peekable();
+    let mut args = args.peekable();
+    if let Some(version) = args.next().as_ref().and_then(version_of) {
+        version::play(version);
+    }
     if args.peek().is_some_and(|verb| verb == nginx::VERB) {
         return nginx::main(args.skip(1));
     }

@@ -16,3 +16,5 @@ mod node;
 mod refused;
 #[path = "gateway_kong/surroundings.rs"]
 mod surroundings;
+#[path = "gateway_kong/versions.rs"]
+mod versions;

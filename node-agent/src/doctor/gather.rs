@@ -18,6 +18,7 @@ use crate::durable;
 use crate::gateway::admin_api::AdminApi;
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
+use crate::gateway::dialect::{Dialect, Grammar};
 use crate::gateway::kong_conf::DEFAULT_LUA_PATH;
 use crate::gateway::kong_env::{self, KongEnv};
 use crate::gateway::listen::Listener;
@@ -44,7 +45,7 @@ pub struct Place {
 impl Place {
     pub fn prefix(&self) -> PathBuf {
         let written = || {
-            let conf = ConfFile::read(&self.conf).ok()?;
+            let conf = ConfFile::read(&self.conf, Grammar::default()).ok()?;
             conf.conf.get("prefix").filter(|p| p.starts_with('/')).map(PathBuf::from)
         };
         let prefix = self.prefix.clone().or_else(written);
@@ -58,8 +59,8 @@ impl Place {
 pub async fn gather(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Facts {
     let mut facts = Facts { conf_path: place.conf.clone(), prefix: place.prefix(), ..Facts::default() };
     progress("kong.conf and the prefix");
-    let file = ConfFile::read(&place.conf);
-    let env = KongEnv::read(&facts.prefix);
+    let file = ConfFile::read(&place.conf, Grammar::default());
+    let env = KongEnv::read(&facts.prefix, &Dialect::default());
     let tree = Tree::of(&facts.prefix);
     facts.processes = processes(&facts.prefix, tree.as_ref(), env.as_ref().ok());
     facts.environment = starter(tree.as_ref());
@@ -163,7 +164,7 @@ fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv) -> Vec<
     found.dedup();
     let me = std::fs::canonicalize(path).ok();
     found.retain(|other| {
-        let Ok(file) = ConfFile::read(other) else { return false };
+        let Ok(file) = ConfFile::read(other, Grammar::default()) else { return false };
         let theirs = file.conf.to_map();
         let explains =
             mine.iter().any(|key| theirs.get(key).map(|value| plain(value)) == env.get(key).map(plain));
@@ -191,7 +192,7 @@ fn armed(env: &KongEnv, facts: &Facts) -> Armed {
         readable: down
             || master == 0
             || master == env.owner.0
-            || plugins::may_read(&KongEnv::path(&facts.prefix), master),
+            || plugins::may_read(&KongEnv::path(&facts.prefix, &Dialect::default()), master),
         leaked,
         database: env.database().to_owned(),
         refused: None,

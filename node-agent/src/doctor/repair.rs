@@ -14,13 +14,15 @@ use rustix::process::{Pid, Signal};
 use super::gather::{Place, user};
 use super::origin::from_outside;
 use super::{Facts, Finding, Repair};
-use crate::config::Preflight;
+use crate::config::{Apply, Preflight};
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
+use crate::gateway::dialect::{Dialect, Grammar};
 use crate::gateway::effective::Environment;
 use crate::gateway::kong::{Kong, KongConfig, Limits};
-use crate::gateway::kong_conf::{Change, KongConf, OurPath};
+use crate::gateway::kong_conf::{Change, OurPath};
 use crate::gateway::kong_env::KongEnv;
+use crate::gateway::node_conf::NodeConf;
 use crate::gateway::preflight::Trial;
 use crate::gateway::process::Tree;
 use crate::gateway::scratch::Scratch;
@@ -112,8 +114,8 @@ struct Shell<'a> {
 
 impl<'a> Shell<'a> {
     fn new(place: &'a Place, facts: &'a Facts) -> Result<Self, Failure> {
-        let file = ConfFile::read(&place.conf)?;
-        let env = KongEnv::read(&facts.prefix).ok();
+        let file = ConfFile::read(&place.conf, Grammar::default())?;
+        let env = KongEnv::read(&facts.prefix, &Dialect::default()).ok();
         // What comes from outside stays; what the file says is what is wanted.
         let environment =
             env.as_ref().map(|env| env.as_environment(&from_outside(facts))).unwrap_or_default();
@@ -152,13 +154,20 @@ impl<'a> Shell<'a> {
         if change.add.is_empty() && change.remove.is_empty() {
             return Ok(text);
         }
-        Ok(KongConf::parse(&text)?.edit(&change, &self.ours)?)
+        Ok(NodeConf::parse(&text, Grammar::default())?.edit(&change, &self.ours)?)
     }
 
     async fn try_out(&self, text: &[u8]) -> Result<(), Failure> {
         let prefix = self.facts.prefix.join("doctor");
         let (how, limit) = (Preflight::Boot, self.place.limit);
-        let trial = Trial { cli: &self.cli, prefix: &prefix, environment: &self.environment, how, limit };
+        let trial = Trial {
+            cli: &self.cli,
+            prefix: &prefix,
+            environment: &self.environment,
+            how,
+            limit,
+            dialect: Dialect::default(),
+        };
         match trial.load(text).await {
             Err(failure) if failure.code == "INIT_WORKER_FAILED" && self.facts.database.used => Ok(()),
             verdict => verdict,
@@ -173,6 +182,7 @@ impl<'a> Shell<'a> {
             state_dir: self.state.path().to_path_buf(),
             lua_dir: self.lua_dir(),
             preflight: Preflight::Boot,
+            apply: Apply::default(),
         };
         Kong::beside(config, Limits { command: self.place.limit, ..Limits::default() })
     }
@@ -180,7 +190,7 @@ impl<'a> Shell<'a> {
     async fn load(&self, text: &[u8]) -> Result<(), Failure> {
         let backups = backups();
         if text != self.file.text {
-            self.file.replace(text, &backups)?;
+            self.file.replace(text, Some(&backups))?;
         }
         let kong = self.kong();
         if Tree::of(&self.facts.prefix).is_none() {
@@ -194,9 +204,9 @@ impl<'a> Shell<'a> {
         if text == self.file.text {
             return Err(failure);
         }
-        let back = ConfFile::read(&self.place.conf)
+        let back = ConfFile::read(&self.place.conf, Grammar::default())
             .map_err(Failure::from)
-            .and_then(|now| now.replace(&self.file.text, &backups).map_err(Failure::from));
+            .and_then(|now| now.replace(&self.file.text, Some(&backups)).map_err(Failure::from));
         let back = match back {
             Ok(()) => kong.arm(&self.environment).await,
             Err(failure) => Err(failure),
@@ -243,7 +253,7 @@ fn backups() -> PathBuf {
 }
 
 /// `LUA_DIR` of the first `LUA_DIR/gen/N` in the file's Lua path.
-fn lua_dir(conf: &KongConf) -> Option<PathBuf> {
+fn lua_dir(conf: &NodeConf) -> Option<PathBuf> {
     let path = conf.get("lua_package_path")?;
     path.split(';').find_map(|entry| {
         let directory = Path::new(entry.strip_suffix("/?.lua")?);
@@ -284,7 +294,8 @@ mod tests {
 
     #[test]
     fn our_directory_is_read_off_the_path() {
-        let conf = |path: &str| KongConf::parse(format!("lua_package_path = {path}\n").as_bytes()).unwrap();
+        let text = |path: &str| format!("lua_package_path = {path}\n");
+        let conf = |path: &str| NodeConf::parse(text(path).as_bytes(), Grammar::default()).unwrap();
         assert_eq!(
             lua_dir(&conf("/opt/kctl/gen/7/?.lua;/opt/kctl/gen/7/?/init.lua;./?.lua")),
             Some("/opt/kctl".into())

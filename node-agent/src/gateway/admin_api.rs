@@ -78,7 +78,11 @@ impl AdminApi {
             version: object.get("version").and_then(Value::as_str).unwrap_or_default().to_owned(),
             available: versions(available),
             enabled: strings(plugins.get("enabled_in_cluster")).into_iter().collect(),
-            configured_plugins: configuration.and_then(|c| c.get("plugins")).map(|v| strings(Some(v))),
+            configured_plugins: configuration.map(|c| {
+                // Before 0.14 `plugins` is everything that is loaded, as an object, and what was added has its own list.
+                let lists = ["plugins", "custom_plugins"].map(|key| strings(c.get(key)));
+                lists.concat()
+            }),
             lua_package_path: text("lua_package_path"),
         })
     }
@@ -274,9 +278,11 @@ fn shown(body: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
-/// Since Kong 3.0 name → `{version, priority}`, before it name → `true`.
+/// Since Kong 3.0 name → `{version, priority}`, since 0.9 name → `true`, before it a list of names.
 fn versions(value: &Value) -> BTreeMap<String, Option<String>> {
-    let Some(object) = value.as_object() else { return BTreeMap::new() };
+    let Some(object) = value.as_object() else {
+        return strings(Some(value)).into_iter().map(|name| (name, None)).collect();
+    };
     let version = |v: &Value| v.get("version").and_then(Value::as_str).map(str::to_owned);
     object.iter().map(|(name, v)| (name.clone(), version(v))).collect()
 }

@@ -1,4 +1,4 @@
-//! kong.conf on disk: read with every oddity named, replaced as a whole or not at all.
+//! A node's own configuration file on disk: read with every oddity named, replaced as a whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -6,29 +6,32 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::kong_conf::{ConfError, KongConf, MAX_BYTES, too_large};
+use super::dialect::Grammar;
+use super::kong_conf::{ConfError, MAX_BYTES, too_large};
+use super::node_conf::NodeConf;
 use crate::durable::{self, faults, pass};
 
 const STEP: &str = "conf.write";
 /// Backups kept beside the agent's state.
 const BACKUPS: usize = 10;
 
-/// A kong.conf as it was read.
+/// A kong.conf or kong.yml as it was read.
 #[derive(Debug)]
 pub struct ConfFile {
     /// The file itself, when the path given was a symbolic link.
     target: PathBuf,
     pub text: Vec<u8>,
-    pub conf: KongConf,
+    pub conf: NodeConf,
     pub modified: SystemTime,
     mode: u32,
-    owner: (u32, u32),
+    pub owner: (u32, u32),
 }
 
 impl ConfFile {
     /// # Errors
-    /// `CONF_MISSING`, `CONF_NOT_A_FILE`, `CONF_UNREADABLE`, `CONF_TOO_LARGE`, `CONF_EMPTY`, `CONF_UNPARSABLE`.
-    pub fn read(path: &Path) -> Result<Self, ConfError> {
+    /// `CONF_MISSING`, `CONF_NOT_A_FILE`, `CONF_UNREADABLE`, `CONF_TOO_LARGE`, `CONF_EMPTY`, `CONF_UNPARSABLE`,
+    /// `CONF_YAML_UNSAFE`.
+    pub fn read(path: &Path, grammar: Grammar) -> Result<Self, ConfError> {
         let shown = path.display();
         let target = fs::canonicalize(path).map_err(|e| trouble(path, &e))?;
         let metadata = fs::metadata(&target).map_err(|e| trouble(path, &e))?;
@@ -50,7 +53,7 @@ impl ConfFile {
             return Err(ConfError::new("CONF_EMPTY", message));
         }
         Ok(Self {
-            conf: KongConf::parse(&text)?,
+            conf: NodeConf::parse(&text, grammar)?,
             text,
             modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
             mode: metadata.permissions().mode() & 0o7777,
@@ -59,12 +62,13 @@ impl ConfFile {
         })
     }
 
-    /// Replaces the file by `text` if it is still as it was read; a copy of the old one goes to `backups` first.
+    /// Replaces the file by `text` if it is still as it was read; a copy of the old one goes to `backups` first, if there
+    /// is such a directory.
     ///
     /// # Errors
     /// `CONF_CHANGED` when somebody else wrote it meanwhile; `CONF_READ_ONLY`, `CONF_NOT_REPLACEABLE`, `CONF_OWNER`,
     /// `DISK_FULL`, `CONF_NOT_WRITTEN`. The file is untouched after each.
-    pub fn replace(&self, text: &[u8], backups: &Path) -> Result<(), ConfError> {
+    pub fn replace(&self, text: &[u8], backups: Option<&Path>) -> Result<(), ConfError> {
         if self.mode & 0o222 == 0 {
             let message = format!(
                 "{} is read-only; make it writable for its owner to let its plugins be managed",
@@ -72,7 +76,7 @@ impl ConfFile {
             );
             return Err(ConfError::new("CONF_READ_ONLY", message));
         }
-        back_up(&self.text, backups).map_err(|e| self.not_written(&e))?;
+        backups.map_or(Ok(()), |backups| back_up(&self.text, backups)).map_err(|e| self.not_written(&e))?;
         let directory = self.target.parent().unwrap_or(Path::new("/"));
         let temporary = temporary_beside(&self.target);
         let written = self.write_beside(&temporary, text);

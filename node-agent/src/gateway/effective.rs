@@ -17,8 +17,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::cli::Cli;
 use super::conf_file::ConfFile;
-use super::kong_conf::{KongConf, OurPath};
+use super::dialect::Dialect;
+use super::kong_conf::OurPath;
 use super::kong_env::{self, KongEnv};
+use super::node_conf::NodeConf;
 use super::process::ProcessId;
 use super::scratch::Scratch;
 
@@ -58,14 +60,12 @@ impl Inferred {
     /// `CONF_REFUSED` with Kong's words when it does not take `text` at all.
     pub async fn settle(
         &self,
-        cli: &Cli,
+        renderer: &Renderer<'_>,
         text: &[u8],
         armed: &KongEnv,
-        prefix: &Path,
         master: Option<ProcessId>,
-        limit: Duration,
     ) -> Result<Environment, Failure> {
-        let conf = KongConf::parse(text)?;
+        let conf = NodeConf::parse(text, renderer.dialect.grammar)?;
         let fingerprint = fingerprint(&conf, armed);
         if let Some(key) = armed.secret_from_environment() {
             let message = format!(
@@ -85,7 +85,7 @@ impl Inferred {
             known.keys.clone()
         };
         let compare = async |environment: &Environment| -> Result<BTreeSet<String>, Failure> {
-            render(cli, text, environment, armed, prefix, limit).await
+            renderer.render(text, environment, armed).await
         };
         let mut keys = remembered;
         let mut left = compare(&armed.as_environment(&keys)).await?;
@@ -118,44 +118,56 @@ impl Inferred {
 }
 
 /// Over everything but the two values that are ours, which have no influence on the others.
-fn fingerprint(conf: &KongConf, armed: &KongEnv) -> [u8; 32] {
+fn fingerprint(conf: &NodeConf, armed: &KongEnv) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(kong_env::fingerprint(&conf.to_map()));
     hasher.update(armed.fingerprint());
     hasher.finalize().into()
 }
 
-/// Renders `text` into a scratch prefix: the settings that come out otherwise than they are armed.
-pub(crate) async fn render(
-    cli: &Cli,
-    text: &[u8],
-    environment: &Environment,
-    armed: &KongEnv,
-    prefix: &Path,
-    limit: Duration,
-) -> Result<BTreeSet<String>, Failure> {
-    let scratch = Scratch::new(prefix, cli.user)?;
-    let conf = scratch.write("kong.conf", text)?;
-    let there = scratch.prefix();
-    let (conf, there_text) = (conf.to_string_lossy(), there.to_string_lossy());
-    let ended = cli.run(&["prepare", "-c", &conf, "-p", &there_text], environment, limit).await?;
-    if !ended.succeeded() {
-        return Err(Failure::new(
-            "CONF_REFUSED",
-            ended.words().replace(&*there_text, &prefix.to_string_lossy()),
-        ));
+/// What renders a conf beside a Kong: its own command line, in the way its version has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Renderer<'a> {
+    pub cli: &'a Cli,
+    /// Of the running Kong.
+    pub prefix: &'a Path,
+    /// For one command.
+    pub limit: Duration,
+    pub dialect: &'a Dialect,
+}
+
+impl Renderer<'_> {
+    /// Renders `text` into a scratch prefix: the settings that come out otherwise than they are armed.
+    pub async fn render(
+        &self,
+        text: &[u8],
+        environment: &Environment,
+        armed: &KongEnv,
+    ) -> Result<BTreeSet<String>, Failure> {
+        let Self { cli, prefix, limit, dialect } = *self;
+        let scratch = Scratch::new(prefix, cli.user)?;
+        let conf = scratch.write("kong.conf", text)?;
+        let there = scratch.prefix();
+        let (conf, there_text) = (conf.to_string_lossy(), there.to_string_lossy());
+        let ended = cli.run(&["prepare", "-c", &conf, "-p", &there_text], environment, limit).await?;
+        if !ended.succeeded() {
+            return Err(Failure::new(
+                "CONF_REFUSED",
+                ended.words().replace(&*there_text, &prefix.to_string_lossy()),
+            ));
+        }
+        let here = armed.get("prefix").map_or(prefix, Path::new);
+        let mut differences = armed.differences(here, &KongEnv::read(&there, dialect)?, &there);
+        // `LUA_PATH` is in nginx's configuration only.
+        let stray = |prefix: &Path, lua_path: &str| {
+            kong_env::rendered_lua_path(prefix)
+                .and_then(|rendered| rendered.strip_prefix(lua_path).map(str::to_owned))
+        };
+        if stray(prefix, armed.lua_path()).is_some_and(|tail| !tail.trim_matches(';').is_empty()) {
+            differences.insert("LUA_PATH (environment)".into());
+        }
+        Ok(differences)
     }
-    let here = armed.get("prefix").map_or(prefix, Path::new);
-    let mut differences = armed.differences(here, &KongEnv::read(&there)?, &there);
-    // `LUA_PATH` is in nginx's configuration only.
-    let stray = |prefix: &Path, lua_path: &str| {
-        kong_env::rendered_lua_path(prefix)
-            .and_then(|rendered| rendered.strip_prefix(lua_path).map(str::to_owned))
-    };
-    if stray(prefix, armed.lua_path()).is_some_and(|tail| !tail.trim_matches(';').is_empty()) {
-        differences.insert("LUA_PATH (environment)".into());
-    }
-    Ok(differences)
 }
 
 /// Refuses when `plugins` or `lua_package_path` of the running Kong do not come from kong.conf: an edit would have no

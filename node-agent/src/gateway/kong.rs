@@ -1,5 +1,6 @@
 //! [`Gateway`] on a Kong that is driven by its own command line and asked by its own APIs.
 
+mod dialect;
 mod enact;
 mod load;
 mod observe;
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 use super::admin_api::AdminApi;
 use super::cli::Cli;
 use super::conf_file::{self, ConfFile};
+use super::dialect::{Takes, Trials};
 use super::effective::{self, Environment, Inferred};
 use super::kong_conf::{Change, OurPath};
 use super::kong_env::KongEnv;
@@ -25,7 +27,7 @@ use super::preflight::Trial;
 use super::process::{self, ProcessId, Tree};
 use super::record::Record;
 use super::{EnactError, Gateway, KongObserved, Progress, Wanted, scratch};
-use crate::config::Preflight;
+use crate::config::{Apply, Preflight};
 
 /// Where a node's Kong is. All paths are absolute.
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ pub struct KongConfig {
     /// Holds `gen/<generation>`.
     pub lua_dir: PathBuf,
     pub preflight: Preflight,
+    pub apply: Apply,
 }
 
 /// How long things may take.
@@ -67,6 +70,7 @@ pub struct Kong {
     ours: OurPath,
     inferred: Inferred,
     record: Record,
+    known: dialect::Known,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -85,7 +89,15 @@ impl Kong {
     /// Beside an agent that may be at work on the same node: takes nothing of its away.
     pub fn beside(config: KongConfig, limits: Limits) -> Self {
         let (ours, record) = (OurPath::new(&config.lua_dir), Record::open(&config.state_dir));
-        Self { config, limits, ours, inferred: Inferred::default(), record, changing: Mutex::default() }
+        Self {
+            config,
+            limits,
+            ours,
+            inferred: Inferred::default(),
+            record,
+            known: dialect::Known::default(),
+            changing: Mutex::default(),
+        }
     }
 
     fn prefix(&self) -> &Path {
@@ -93,14 +105,19 @@ impl Kong {
     }
 
     fn conf(&self) -> Result<ConfFile, Failure> {
-        Ok(ConfFile::read(&self.config.conf)?)
+        Ok(ConfFile::read(&self.config.conf, self.dialect().grammar)?)
     }
 
     /// What the next HUP loads; what it was before, when a `prepare` was killed half-way.
     fn armed(&self) -> Result<KongEnv, Failure> {
-        KongEnv::read(self.prefix()).or_else(|failure| match failure.code.as_str() {
+        let dialect = self.dialect();
+        if dialect.armed.is_none() {
+            // nginx reads the node's own file.
+            return KongEnv::of(&self.conf()?, self.prefix());
+        }
+        KongEnv::read(self.prefix(), &dialect).or_else(|failure| match failure.code.as_str() {
             "NOT_PREPARED" if Tree::of(self.prefix()).is_some() => {
-                KongEnv::from_file(self.record.kept_armed()).map_err(|_| failure)
+                KongEnv::from_file(self.record.kept_armed(), &dialect).map_err(|_| failure)
             }
             _ => Err(failure),
         })
@@ -114,7 +131,7 @@ impl Kong {
             Some(armed) if armed.owner.0 != me => {
                 let message = format!(
                     "{} belongs to user {}, and the agent runs as {me}; run the agent as that user or as root",
-                    KongEnv::path(self.prefix()).display(),
+                    KongEnv::path(self.prefix(), &self.dialect()).display(),
                     armed.owner.0
                 );
                 return Err(Failure::new("WRONG_USER", message));
@@ -150,7 +167,18 @@ impl Kong {
         armed: &KongEnv,
         master: Option<ProcessId>,
     ) -> Result<Environment, Failure> {
-        self.inferred.settle(cli, text, armed, self.prefix(), master, self.limits.command).await
+        if self.dialect().takes == Takes::Restart {
+            // There is no command to render anything with; what plugins and paths come from was looked at before.
+            return Ok(Environment::new());
+        }
+        let (limit, dialect) = (self.limits.command, &self.dialect());
+        let renderer = effective::Renderer { cli, prefix: self.prefix(), limit, dialect };
+        self.inferred.settle(&renderer, text, armed, master).await
+    }
+
+    /// Whether a change is brought in by a restart.
+    fn restarts(&self) -> bool {
+        self.config.apply == Apply::Restart || self.dialect().takes == Takes::Restart
     }
 }
 
@@ -171,12 +199,17 @@ impl Gateway for Kong {
     }
 
     async fn proven(&self, wanted: &Wanted) -> Result<(), Failure> {
+        self.ask_version().await?;
         self.proven_now(wanted).await
     }
 
     async fn preflight(&self, wanted: &Wanted, how: Preflight) -> Result<(), Failure> {
+        let dialect = self.ask_version().await?;
         let conf = self.conf()?;
         let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
+        if dialect.trials == Trials::None {
+            return Ok(());
+        }
         let tree = Tree::of(self.prefix());
         let armed = self.armed().ok();
         let cli = self.cli(armed.as_ref(), tree.as_ref())?;
@@ -189,7 +222,8 @@ impl Gateway for Kong {
             None => Environment::new(),
         };
         let (how, limit) = (how.max(self.config.preflight), self.limits.command);
-        let trial = Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit };
+        let trial =
+            Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit, dialect };
         let Err(refused) = trial.load(&edited).await else { return Ok(()) };
         // Was it broken before?
         if edited != conf.text
@@ -208,19 +242,23 @@ impl Gateway for Kong {
         progress: Progress<'_>,
     ) -> Result<(), EnactError> {
         let _one = self.changing.lock().await;
+        self.ask_version().await.map_err(EnactError::Refused)?;
         self.enact_now(wanted, before, progress).await
     }
 
     async fn put_back(&self, before: &Wanted, progress: Progress<'_>) -> Result<(), Failure> {
         let _one = self.changing.lock().await;
+        self.ask_version().await?;
         self.put_back_now(before, progress).await
     }
 
     async fn scan(&self, plugin: &PluginName) -> Result<Vec<Entity>, Failure> {
+        self.ask_version().await?;
         self.entities_api()?.entities(plugin).await
     }
 
     async fn delete_entity(&self, id: &str) -> Result<(), Failure> {
+        self.ask_version().await?;
         self.entities_api()?.delete(id).await
     }
 }

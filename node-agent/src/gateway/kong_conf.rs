@@ -1,4 +1,4 @@
-//! Lossless editor for kong.conf (Kong 3.x): reads the file as Kong does, and changes exactly two values in it.
+//! Lossless editor for kong.conf of every age: reads the file as that Kong does, and changes exactly two values in it.
 //!
 //! Pure: bytes in, bytes out. Every edit is checked by reading the result again; an edit that would change anything but
 //! the two values is refused.
@@ -6,6 +6,7 @@
 mod directive;
 mod grammar;
 mod lua_path;
+mod style;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,16 +14,17 @@ use std::path::{Path, PathBuf};
 use kctl_shared::spec::Failure;
 
 pub use lua_path::OurPath;
+pub use style::{Comments, Lists, Style};
 
 /// Largest kong.conf that is read, in bytes. Kong's own, with all its comments, has less than a tenth.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// Kong's `lua_package_path` when the file has none.
+/// Kong's `lua_package_path` when there is none in `.kong_env`.
 pub const DEFAULT_LUA_PATH: &str = "./?.lua;./?/init.lua;";
 
 /// At the end of a line that was not in the file before; without it, a line of ours could not be told from one that says
 /// Kong's default on purpose, and taking the last name away could not restore the file as it was.
-const MARK: &str = "# added by kctl";
+pub(super) const MARK: &str = "# added by kctl";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -56,17 +58,26 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub struct KongConf {
     text: Vec<u8>,
+    style: Style,
     parsed: grammar::Parsed,
 }
 
 impl KongConf {
+    /// As the newest Kong reads it.
+    ///
+    /// # Errors
+    /// As [`Self::parse_as`].
+    pub fn parse(text: &[u8]) -> Result<Self, ConfError> {
+        Self::parse_as(text, Style::default())
+    }
+
     /// # Errors
     /// `CONF_TOO_LARGE`; `CONF_UNPARSABLE` where Kong itself gives up.
-    pub fn parse(text: &[u8]) -> Result<Self, ConfError> {
+    pub fn parse_as(text: &[u8], style: Style) -> Result<Self, ConfError> {
         if text.len() > MAX_BYTES {
             return Err(too_large());
         }
-        Ok(Self { text: text.to_vec(), parsed: grammar::parse(text)? })
+        Ok(Self { text: text.to_vec(), style, parsed: grammar::parse(text, style.comments)? })
     }
 
     /// The value that counts: of the last line with this key at the top level.
@@ -80,8 +91,8 @@ impl KongConf {
         entries.map(|e| (e.key.clone(), String::from_utf8_lossy(&e.value).into_owned())).collect()
     }
 
-    /// Names in the `plugins` directive as Kong reads them, in order, `bundled` among them; empty when the list is empty
-    /// or switched `off`.
+    /// Names of the plugins as Kong reads them, in order; `bundled` among them where the file says so, or where Kong adds
+    /// those that come with it anyway. Empty when the list is empty or switched `off`.
     ///
     /// # Errors
     /// `UNMANAGED_VALUE` when the text does not say what the list is (a vault reference, a number).
@@ -96,7 +107,7 @@ impl KongConf {
 
     /// `lua_package_path` without our entries; Kong's default when the file has none.
     pub fn users_lua_path(&self, ours: &OurPath) -> String {
-        ours.without(&self.get("lua_package_path").unwrap_or_else(|| DEFAULT_LUA_PATH.into()))
+        ours.without(&self.get("lua_package_path").unwrap_or_else(|| self.style.lua_path.into()))
     }
 
     /// The file with `change` made, byte for byte the same outside the two values.
@@ -106,12 +117,14 @@ impl KongConf {
     /// `CONF_EDIT_UNSAFE`: in each case the file is better edited by its owner.
     pub fn edit(&self, change: &Change, ours: &OurPath) -> Result<Vec<u8>, ConfError> {
         let expected = directive::expected(self, change)?;
-        let listed = Self::parse(&directive::edit(self, change)?)?;
-        let edited = Self::parse(&lua_path::edit(&listed, change.generation.as_deref(), ours)?)?;
+        let listed = directive::edit(self, change)?;
+        let edited = listed.again(lua_path::edit(&listed, change.generation.as_deref(), ours)?)?;
 
         let others = |conf: &Self| {
             let mut map = conf.to_map();
-            map.retain(|key, _| !matches!(key.as_str(), "plugins" | "lua_package_path"));
+            map.retain(|key, _| {
+                key != "lua_package_path" && !self.style.lists.keys().contains(&key.as_str())
+            });
             (map, conf.parsed.sections.clone())
         };
         let got: BTreeSet<String> = directive::names(&edited).unwrap_or_default().into_iter().collect();
@@ -123,10 +136,19 @@ impl KongConf {
         {
             return Err(ConfError::new(
                 "CONF_EDIT_UNSAFE",
-                "the `plugins` or `lua_package_path` line is written in a way that cannot be changed safely; write it on one line",
+                format!(
+                    "the `{}` or `lua_package_path` line is written in a way that cannot be changed safely; write it on one line, \
+                     without a comment after it",
+                    self.style.lists.key()
+                ),
             ));
         }
         Ok(edited.text)
+    }
+
+    /// Another text, read in the same way.
+    fn again(&self, text: Vec<u8>) -> Result<Self, ConfError> {
+        Self::parse_as(&text, self.style)
     }
 
     fn entry(&self, key: &str) -> Option<&grammar::Entry> {
@@ -154,21 +176,26 @@ impl KongConf {
         text
     }
 
-    /// The text with a line of ours added at the top level.
+    /// The text with a line of ours added at the top level: below the comment that documents `key`, if there is one.
     fn with_line(&self, key: &str, value: &[u8]) -> Vec<u8> {
         let crlf =
             self.text.iter().position(|b| *b == b'\n').is_some_and(|i| i > 0 && self.text[i - 1] == b'\r');
-        let mut line = format!("{key} = ").into_bytes();
-        line.extend_from_slice(value);
-        line.extend_from_slice(format!(" {MARK}").as_bytes());
+        let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
+        let (above, behind) = if self.marks_above() {
+            ([MARK.as_bytes(), newline].concat(), Vec::new())
+        } else {
+            (Vec::new(), format!(" {MARK}").into_bytes())
+        };
+        let mut line = [&above, key.as_bytes(), b" = ", value, &behind].concat();
         let end = self.text.len();
-        match self.parsed.insert_before {
+        let place = grammar::after_comment(&self.text, key).or(self.parsed.insert_before);
+        match place {
             None if end > 0 && !self.text.ends_with(b"\n") => {
                 line.insert(0, b'\n');
                 self.spliced(vec![(end..end, line)])
             }
             at => {
-                line.extend_from_slice(if crlf { b"\r\n" } else { b"\n" });
+                line.extend_from_slice(newline);
                 let at = at.unwrap_or(end);
                 self.spliced(vec![(at..at, line)])
             }
@@ -178,6 +205,9 @@ impl KongConf {
     /// The text without the line of `entry`, which [`Self::with_line`] once added.
     fn without_line(&self, entry: &grammar::Entry) -> Vec<u8> {
         let mut span = entry.line.span.clone();
+        if self.marks_above() {
+            span.start = self.line_above(entry).start;
+        }
         if !self.text[span.clone()].ends_with(b"\n") && span.start > 0 {
             span.start -= 1;
         }
@@ -185,9 +215,24 @@ impl KongConf {
     }
 
     fn is_marked(&self, entry: &grammar::Entry) -> bool {
+        if self.marks_above() {
+            let above = &self.text[self.line_above(entry)];
+            return &above[grammar::trim(above)] == MARK.as_bytes();
+        }
         let joined = entry.line.joined(&self.text);
         let comment = &joined[entry.raw.end..];
         &comment[grammar::trim(comment)] == MARK.as_bytes()
+    }
+
+    /// Where a comment behind a list would be taken for a part of it.
+    fn marks_above(&self) -> bool {
+        self.style.comments == Comments::FirstButNotInLists
+    }
+
+    fn line_above(&self, entry: &grammar::Entry) -> std::ops::Range<usize> {
+        let end = entry.line.span.start;
+        let start = self.text[..end.saturating_sub(1)].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        start..end
     }
 }
 
@@ -197,7 +242,8 @@ fn has_reference(value: &[u8]) -> bool {
 
 fn unmanaged(key: &str) -> ConfError {
     let message = format!(
-        "the value of `{key}` is not plain text (a vault reference, a number or a section of that name); it must be changed where it is kept"
+        "the value of `{key}` is not plain text (a vault reference, a number, a `#` that this Kong misreads, or a section of that \
+         name); it must be changed where it is kept"
     );
     ConfError::new("UNMANAGED_VALUE", message)
 }

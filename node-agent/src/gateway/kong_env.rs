@@ -1,7 +1,8 @@
 //! `.kong_env`: what Kong last rendered for a prefix from file, environment and command line.
 //!
 //! It is in kong.conf's grammar, in random order, and describes what the *next* HUP loads; Kong deletes and re-creates it
-//! with every `prepare` and `reload`. Empty values are left out of it.
+//! with every `prepare` and `reload`. Empty values are left out of it. Kong 0.9 calls it `kong.conf`; before that there is
+//! none, and the node's own file says what the next reload loads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,35 +14,39 @@ use std::time::SystemTime;
 use kctl_shared::spec::Failure;
 use sha2::{Digest as _, Sha256};
 
-use super::kong_conf::{DEFAULT_LUA_PATH, KongConf, OurPath};
+use super::conf_file::ConfFile;
+use super::dialect::{Dialect, Grammar};
+use super::kong_conf::OurPath;
+use super::kong_conf::{Comments, DEFAULT_LUA_PATH, Style};
+use super::node_conf::NodeConf;
 
-/// The two values that are ours to change; everything else must stay as it is.
-const OURS: [&str; 2] = ["plugins", "lua_package_path"];
+/// The values that are ours to change; everything else must stay as it is.
+const OURS: [&str; 3] = ["plugins", "custom_plugins", "lua_package_path"];
 
 #[derive(Clone, Debug)]
 pub struct KongEnv {
     values: BTreeMap<String, String>,
-    conf: KongConf,
+    conf: NodeConf,
     pub modified: SystemTime,
     /// Who rendered it: Kong's commands have to be run as this user, or the master cannot read the next one.
     pub owner: (u32, u32),
 }
 
 impl KongEnv {
-    pub fn path(prefix: &Path) -> PathBuf {
-        prefix.join(".kong_env")
+    pub fn path(prefix: &Path, dialect: &Dialect) -> PathBuf {
+        prefix.join(dialect.armed.unwrap_or(".kong_env"))
     }
 
     /// # Errors
     /// `NOT_PREPARED` when no Kong was ever started with this prefix, or a `prepare` was killed in the middle;
     /// `PREFIX_UNREADABLE`.
-    pub fn read(prefix: &Path) -> Result<Self, Failure> {
-        Self::from_file(&Self::path(prefix))
+    pub fn read(prefix: &Path, dialect: &Dialect) -> Result<Self, Failure> {
+        Self::from_file(&Self::path(prefix, dialect), dialect)
     }
 
     /// # Errors
     /// As [`Self::read`].
-    pub fn from_file(path: &Path) -> Result<Self, Failure> {
+    pub fn from_file(path: &Path, dialect: &Dialect) -> Result<Self, Failure> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => {
                 let message = format!(
@@ -53,12 +58,44 @@ impl KongEnv {
             _ => Failure::new("PREFIX_UNREADABLE", format!("{} cannot be read ({error})", path.display())),
         };
         let metadata = fs::metadata(path).map_err(failed)?;
-        let conf = KongConf::parse(&fs::read(path).map_err(failed)?)?;
+        // Whatever Kong's own rules for comments were, it wrote none behind its values.
+        let grammar = match dialect.grammar {
+            Grammar::Conf(style) => Grammar::Conf(Style { comments: Comments::Unescaped, ..style }),
+            Grammar::Yml(key) => Grammar::Yml(key),
+        };
+        let conf = NodeConf::parse(&fs::read(path).map_err(failed)?, grammar)?;
         if conf.get("prefix").is_none() {
             return Err(failed(io::ErrorKind::NotFound.into()));
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         Ok(Self { values: conf.to_map(), conf, modified, owner: (metadata.uid(), metadata.gid()) })
+    }
+
+    /// What the own file of a Kong before 0.9 says, under the names that later ones use.
+    ///
+    /// # Errors
+    /// `PREFIX_DIFFERS` when the file names another directory than the agent's configuration.
+    pub fn of(file: &ConfFile, prefix: &Path) -> Result<Self, Failure> {
+        let conf = &file.conf;
+        let there = conf.get("nginx_working_dir").unwrap_or_else(|| "/usr/local/kong/".into());
+        if Path::new(&there) != prefix && fs::canonicalize(&there).ok() != fs::canonicalize(prefix).ok() {
+            let message = format!(
+                "the file's nginx_working_dir is {there}, and the agent's configuration says {}; make them one",
+                prefix.display()
+            );
+            return Err(Failure::new("PREFIX_DIFFERS", message));
+        }
+        let admin = conf.get("admin_api_listen").unwrap_or_else(|| {
+            format!("0.0.0.0:{}", conf.get("admin_api_port").unwrap_or_else(|| "8001".into()))
+        });
+        let mut values = BTreeMap::from([
+            ("prefix".to_owned(), there),
+            ("admin_listen".to_owned(), admin),
+            ("database".to_owned(), conf.get("database").unwrap_or_else(|| "cassandra".into())),
+        ]);
+        values.insert("lua_package_path".into(), rendered_lua_path(prefix).unwrap_or_default());
+        let owner = fs::metadata(prefix).map_or(file.owner, |m| (m.uid(), m.gid()));
+        Ok(Self { values, conf: conf.clone(), modified: file.modified, owner })
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -178,7 +215,7 @@ impl KongEnv {
     }
 }
 
-/// Over all settings but our two.
+/// Over all settings but ours.
 pub fn fingerprint(values: &BTreeMap<String, String>) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for text in
@@ -192,7 +229,8 @@ pub fn fingerprint(values: &BTreeMap<String, String>) -> [u8; 32] {
 
 /// `lua_package_path` as nginx got it: `<conf value>;<LUA_PATH of the command>;;`.
 pub fn rendered_lua_path(prefix: &Path) -> Option<String> {
-    let text = fs::read_to_string(prefix.join("nginx-kong.conf")).ok()?;
+    let files = ["nginx-kong.conf", "nginx.conf"].map(|name| prefix.join(name));
+    let text = files.iter().find_map(|path| fs::read_to_string(path).ok())?;
     let line = text
         .lines()
         .find_map(|line| line.trim().strip_prefix("lua_package_path")?.trim().strip_suffix(';'))?;

@@ -10,6 +10,7 @@ use kctl_shared::spec::Failure;
 
 use super::admin_api::AdminApi;
 use super::cli::Cli;
+use super::dialect::{Dialect, Trials};
 use super::effective::Environment;
 use super::error_log::{ErrorLog, Finding};
 use super::process::Tree;
@@ -17,7 +18,6 @@ use super::scratch::{Scratch, free_ports};
 use super::words;
 use crate::config::Preflight;
 
-const EMPTY: &[u8] = b"_format_version: \"3.0\"\n";
 const POLL: Duration = Duration::from_millis(50);
 /// A port that was free may be taken a moment later.
 const BOOT_TRIES: usize = 3;
@@ -30,6 +30,7 @@ pub struct Trial<'a> {
     pub environment: &'a Environment,
     pub how: Preflight,
     pub limit: Duration,
+    pub dialect: Dialect,
 }
 
 impl Trial<'_> {
@@ -38,6 +39,9 @@ impl Trial<'_> {
     /// # Errors
     /// Kong's words under a code that says who is to blame.
     pub async fn load(&self, conf: &[u8]) -> Result<(), Failure> {
+        if self.dialect.trials == Trials::BootOnDatabase {
+            return self.boot(conf).await;
+        }
         let parsed = self.parse(conf).await?;
         if parsed.is_ok() && self.how == Preflight::Parse {
             return Ok(());
@@ -49,7 +53,8 @@ impl Trial<'_> {
     async fn parse(&self, conf: &[u8]) -> Result<Result<(), String>, Failure> {
         let scratch = Scratch::new(self.prefix, self.cli.user)?;
         let conf = scratch.write("kong.conf", conf)?;
-        let empty = scratch.write("empty.yml", EMPTY)?;
+        let empty = format!("_format_version: \"{}\"\n", self.dialect.format_version);
+        let empty = scratch.write("empty.yml", empty.as_bytes())?;
         let prefix = scratch.prefix();
         let mut environment = self.environment.clone();
         environment.extend(isolated());
@@ -85,10 +90,14 @@ impl Trial<'_> {
     async fn boot_in(&self, scratch: &Scratch, conf: &[u8]) -> Result<(), Failure> {
         let conf = scratch.write("kong.conf", conf)?;
         let prefix = scratch.prefix();
-        let [admin, status] = free_ports()?;
+        let [admin, status, proxy] = free_ports()?;
         let mut environment = self.environment.clone();
-        environment.extend(isolated());
-        environment.extend(alone(admin, status));
+        if self.dialect.trials == Trials::BootOnDatabase {
+            environment.extend(beside(proxy));
+        } else {
+            environment.extend(isolated());
+        }
+        environment.extend(alone(admin, status, &self.dialect));
         let args = ["start", "-c", &*conf.to_string_lossy(), "-p", &*prefix.to_string_lossy()];
         let ended = self.cli.run(&args, &environment, self.limit).await?;
         if !ended.succeeded() {
@@ -167,9 +176,8 @@ fn isolated() -> Environment {
 }
 
 /// Settings that keep a started one away from the ports and logs of the real one, and small.
-fn alone(admin: u16, status: u16) -> Environment {
+fn alone(admin: u16, status: u16, dialect: &Dialect) -> Environment {
     let mut environment = settings(&[
-        ("PROXY_LISTEN", "off"),
         ("STREAM_LISTEN", "off"),
         ("ADMIN_GUI_LISTEN", "off"),
         ("NGINX_WORKER_PROCESSES", "1"),
@@ -184,8 +192,18 @@ fn alone(admin: u16, status: u16) -> Environment {
         ("ADMIN_ERROR_LOG", "logs/error.log"),
         ("STATUS_ERROR_LOG", "logs/error.log"),
     ]);
+    if dialect.trials != Trials::BootOnDatabase {
+        environment.insert("KONG_PROXY_LISTEN".into(), "off".into());
+    }
     environment.insert("KONG_ADMIN_LISTEN".into(), format!("127.0.0.1:{admin}"));
     environment.insert("KONG_STATUS_LISTEN".into(), format!("127.0.0.1:{status}"));
+    environment
+}
+
+/// Settings of a Kong that cannot do without its database, nor without a port for requests.
+fn beside(proxy: u16) -> Environment {
+    let mut environment = settings(&[("ANONYMOUS_REPORTS", "off"), ("SSL", "off"), ("ADMIN_SSL", "off")]);
+    environment.insert("KONG_PROXY_LISTEN".into(), format!("127.0.0.1:{proxy}"));
     environment
 }
 

@@ -79,7 +79,9 @@ fn title(process: &Process) -> String {
 }
 
 fn by_pid_file(prefix: &Path) -> Option<Process> {
-    let pid = fs::read_to_string(prefix.join("pids/nginx.pid")).ok()?.trim().parse().ok()?;
+    // Before 0.9 it lies in the directory itself.
+    let files = ["pids/nginx.pid", "nginx.pid"].map(|name| prefix.join(name));
+    let pid = files.iter().find_map(|path| fs::read_to_string(path).ok())?.trim().parse().ok()?;
     let process = Process::new(pid).ok()?;
     is_master_of(&process, prefix).then_some(process)
 }

@@ -4,8 +4,14 @@
 const MAX_CHARS: usize = 1000;
 
 /// Markers behind which the sentence that counts begins; the last one found wins.
-const MARKERS: [&str; 4] =
-    ["init_by_lua error: ", "worker initialization error: ", "runtime error: ", "nginx: [emerg] "];
+const MARKERS: [&str; 5] = [
+    "init_by_lua error: ",
+    "worker initialization error: ",
+    "runtime error: ",
+    "nginx: [emerg] ",
+    // Before 0.9.
+    "Startup error: ",
+];
 
 /// The sentence that says what is wrong: no prefixes of Kong's own files, no traceback, no list of searched places, on
 /// one line.
@@ -66,15 +72,21 @@ fn is_noise(line: &str) -> bool {
 /// Who is to blame when a list of plugins does not load, told by Kong's words; `otherwise` when they do not tell.
 pub fn load_failure_code(words: &str, otherwise: &'static str) -> &'static str {
     let says = |part: &str| words.contains(part);
-    if says("is in use but not enabled") {
+    if says("is in use but not enabled")
+        || says("using a plugin that has not been enabled in the configuration")
+    {
         "IN_USE_NOT_ENABLED"
     } else if says("PRIORITY field is not") {
         "BAD_PRIORITY"
     } else if says("VERSION field does not") {
         "BAD_VERSION"
-    } else if says("plugin is enabled but not installed") {
+    } else if says("plugin is enabled but not installed")
+        || says("enabled in the configuration but it is not installed on the system")
+    {
         "NO_HANDLER"
-    } else if says("no configuration schema found for plugin") {
+    } else if says("no configuration schema found for plugin")
+        || says("Cannot find the schema for the following plugin")
+    {
         "NO_SCHEMA"
     } else if says("module '") && says("' not found") {
         "MISSING_DEPENDENCY"

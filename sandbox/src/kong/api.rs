@@ -15,9 +15,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::kong::db::ApiError;
-use crate::kong::log;
 use crate::kong::nginx::Incoming;
 use crate::kong::node::{AdminApi, Node};
+use crate::kong::{log, version};
 
 /// Status and JSON body; no body for 204.
 type Answer = Result<(u16, Value), ApiError>;
@@ -76,6 +76,7 @@ pub fn status(node: &Rc<Node>, request: Incoming) -> Response {
     node.adopt_if_due();
     let answer = match (&request.parts.method, request.parts.uri.path().trim_end_matches('/')) {
         (&Method::GET, "/status") => Ok((200, root::status(node))),
+        (_, "/status/ready") if !version::since(3, 3, 0) => Err(ApiError::not_found()),
         (&Method::GET, "/status/ready") => match node.ready() {
             Ok(()) => Ok((200, json!({"message": "ready"}))),
             Err(reason) => Ok((503, json!({"message": reason}))),
@@ -132,7 +133,9 @@ pub fn json_response(status: u16, body: &Value) -> Response {
     if !empty {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     }
-    headers.insert(header::SERVER, HeaderValue::from_static("kong/3.9.1"));
+    if let Ok(server) = HeaderValue::try_from(format!("kong/{}", version::played())) {
+        headers.insert(header::SERVER, server);
+    }
     headers.insert("x-kong-admin-latency", HeaderValue::from_static("1"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response

@@ -1,5 +1,6 @@
 //! The `kong` command line.
 
+mod ancient;
 mod args;
 mod commands;
 mod config;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use args::Args;
 
-use crate::kong::log;
+use crate::kong::{log, version};
 
 const USAGE: &str = "\
 Usage: kong COMMAND [OPTIONS]
@@ -36,6 +37,19 @@ The available commands are:
 Options:
  --v              verbose
  --vv             debug";
+
+/// The usage of the played Kong.
+fn usage() -> String {
+    let lacks = |line: &str| match line {
+        " drain" => !version::since(3, 9, 0),
+        " vault" => !version::since(2, 8, 0),
+        " hybrid" => !version::since(2, 0, 0),
+        " config" => !version::since(1, 1, 0),
+        " prepare" => !version::since(0, 11, 0),
+        _ => false,
+    };
+    USAGE.lines().filter(|line| !lacks(line)).collect::<Vec<_>>().join("\n")
+}
 
 /// What a command printed and how it ended; the text is written in one go at the end, as Kong's is.
 #[derive(Debug, Default)]
@@ -82,15 +96,18 @@ type Outcome = Result<(), Failure>;
 
 /// Runs a command line without the program's name.
 pub fn main(words: Vec<String>) -> ExitCode {
+    if version::is_ancient() {
+        return ancient::main(&words);
+    }
     let mut words = words.into_iter();
     let verb = words.next().unwrap_or_default();
     let run: fn(&Args, &mut Output) -> Outcome = match verb.as_str() {
         "check" => commands::check,
-        "config" => config::run,
-        "drain" => commands::drain,
+        "config" if version::since(1, 1, 0) => config::run,
+        "drain" if version::since(3, 9, 0) => commands::drain,
         "health" => commands::health,
         "migrations" => commands::migrations,
-        "prepare" => commands::prepare,
+        "prepare" if version::since(0, 11, 0) => commands::prepare,
         "quit" => lifecycle::quit,
         "reload" => reload::run,
         "restart" => lifecycle::restart,
@@ -101,7 +118,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
             if !unknown.is_empty() {
                 eprintln!("No such command: {unknown}\n");
             }
-            eprintln!("{USAGE}");
+            eprintln!("{}", usage());
             return ExitCode::FAILURE;
         }
     };
@@ -114,7 +131,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
         }
     };
     if args.verbose {
-        println!("{} [verbose] Kong: {}", log::timestamp(), super::VERSION);
+        println!("{} [verbose] Kong: {}", log::timestamp(), version::played());
     }
     let outcome = run(&args, &mut output);
     for line in output.lines.iter().chain(&output.trailer) {

@@ -4,12 +4,15 @@ mod defaults;
 pub mod grammar;
 pub mod listen;
 mod shown;
+pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use defaults::{BUNDLED_PLUGINS, Kind};
 use listen::Listener;
+
+use super::version;
 
 /// Where `kong` looks when no `-c` is given.
 pub const DEFAULT_FILES: [&str; 2] = ["/etc/kong/kong.conf", "/etc/kong.conf"];
@@ -41,10 +44,7 @@ const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit
 impl Conf {
     /// Merges the sources. The error is the list of Kong's complaints, one line each.
     pub fn load(sources: &Sources<'_>) -> Result<Self, Vec<String>> {
-        let mut values: BTreeMap<String, String> = defaults::DEFAULTS
-            .iter()
-            .map(|(key, _, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let mut values = defaults();
         if let Some(text) = sources.text {
             for (key, value) in grammar::parse(text) {
                 set(&mut values, key, value);
@@ -59,6 +59,13 @@ impl Conf {
         if let Some(prefix) = sources.prefix {
             values.insert("prefix".to_owned(), prefix.display().to_string());
         }
+        Self::complete(values)
+    }
+
+    /// The file of a Kong before 0.9; nothing else counts for it.
+    pub fn of_yaml(text: &str) -> Result<Self, Vec<String>> {
+        let mut values = defaults();
+        values.extend(yaml::parse(text).map_err(|error| vec![error])?);
         Self::complete(values)
     }
 
@@ -88,7 +95,8 @@ impl Conf {
             }
         }
         choice(&values, "log_level", &LOG_LEVELS, &mut errors);
-        choice(&values, "database", &["postgres", "off"], &mut errors);
+        let databases: &[&str] = if version::since(1, 1, 0) { &["postgres", "off"] } else { &["postgres"] };
+        choice(&values, "database", databases, &mut errors);
         choice(&values, "role", &["data_plane", "control_plane", "traditional"], &mut errors);
         choice(
             &values,
@@ -168,9 +176,16 @@ impl Conf {
 
     /// The names in `plugins`, with `bundled` spelled out. `off` first means none at all, elsewhere it is skipped.
     pub fn loaded_plugins(&self) -> Vec<String> {
-        let items = grammar::items(self.text("plugins"));
+        let mut items = match (version::since(0, 14, 0), version::since(0, 6, 0)) {
+            (true, _) => grammar::items(self.text("plugins")),
+            (false, true) => vec!["bundled".to_owned()],
+            (false, false) => Vec::new(),
+        };
         if items.first().is_some_and(|item| item == "off") {
-            return Vec::new();
+            items.clear();
+        }
+        if !version::since(1, 0, 0) {
+            items.extend(grammar::items(self.text("custom_plugins")));
         }
         let mut seen = BTreeSet::new();
         let mut names = Vec::new();
@@ -202,7 +217,32 @@ fn set(values: &mut BTreeMap<String, String>, key: String, value: String) {
     }
 }
 
+/// What holds without a file.
+fn defaults() -> BTreeMap<String, String> {
+    let mut values: BTreeMap<String, String> = defaults::DEFAULTS
+        .iter()
+        .filter(|(key, ..)| kind(key).is_some())
+        .map(|(key, _, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    if !version::since(3, 6, 0) {
+        values.insert("status_listen".to_owned(), "off".to_owned());
+    }
+    if !version::since(0, 11, 1) {
+        values.insert("lua_package_path".to_owned(), "?/init.lua;./kong/?.lua".to_owned());
+    }
+    if !version::since(3, 0, 0) {
+        values.insert("admin_gui_listen".to_owned(), "off".to_owned());
+    }
+    values
+}
+
 fn kind(key: &str) -> Option<Kind> {
+    // Settings that are older or younger than the rest of the table.
+    match key {
+        "custom_plugins" => return (!version::since(1, 0, 0)).then_some(Kind::List),
+        "plugins" if !version::since(0, 14, 0) => return None,
+        _ => {}
+    }
     let default = defaults::DEFAULTS.iter().find(|(name, _, _)| *name == key).map(|(_, kind, _)| *kind);
     default.or_else(|| defaults::OPTIONAL.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind))
 }

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::kong::{log, prefix, raw, shm};
+use crate::kong::{log, prefix, raw, shm, version};
 use cycle::{Cycle, Failure};
 use worker::Worker;
 
@@ -35,7 +35,12 @@ pub fn command(prefix: &std::path::Path) -> Command {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new("/proc/self/exe");
     // The last argument only makes room: the title is written over the arguments and must fit.
-    command.arg0("kong").arg(VERB).arg(prefix).arg("-".repeat(128)).stdin(Stdio::null());
+    command
+        .arg0(format!("kong-{}", version::played()))
+        .arg(VERB)
+        .arg(prefix)
+        .arg("-".repeat(128))
+        .stdin(Stdio::null());
     command
 }
 
@@ -71,6 +76,10 @@ fn start(prefix: &std::path::Path, title: Option<raw::Title>) -> Result<(), Stri
     let node_id = conf.get("node_id").map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
     let mut cycle = Cycle::init(prefix, conf, shared, &node_id, true).map_err(|failure| match failure {
         Failure::Lua(error) => {
+            if version::is_ancient() {
+                log::write("error", &format!("[lua] kong.lua:141: init(): Startup error: {error}"));
+                return format!("nginx: [error] Startup error: {error}\n");
+            }
             log::write("error", &format!("init_by_lua error: {error}"));
             format!("nginx: [error] init_by_lua error: {error}\n")
         }

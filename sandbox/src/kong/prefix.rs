@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::kong::conf::{Conf, grammar};
-use crate::kong::directives;
 use crate::kong::lua::paths;
+use crate::kong::{directives, version};
 
 const HEADER: &str = "\
 # *************************
@@ -22,12 +22,12 @@ const HEADER: &str = "\
 
 /// Path of `.kong_env` in a prefix.
 pub fn kong_env(prefix: &Path) -> PathBuf {
-    prefix.join(".kong_env")
+    prefix.join(if version::since(0, 10, 0) { ".kong_env" } else { "kong.conf" })
 }
 
 /// Pid file of the master.
 pub fn pid_file(prefix: &Path) -> PathBuf {
-    prefix.join("pids/nginx.pid")
+    prefix.join(if version::is_ancient() { "nginx.pid" } else { "pids/nginx.pid" })
 }
 
 /// Creates the directories and log files of a prefix without touching its configuration. True if the prefix was new.
@@ -131,9 +131,10 @@ fn write_conf(conf: &Conf, prefix: &Path) -> io::Result<()> {
 
 /// The search paths that were rendered into `nginx-kong.conf`.
 pub fn rendered_search(prefix: &Path) -> io::Result<paths::Search> {
-    let text = fs::read_to_string(prefix.join("nginx-kong.conf"))?;
+    let name = if version::is_ancient() { "nginx.conf" } else { "nginx-kong.conf" };
+    let text = fs::read_to_string(prefix.join(name))?;
     let quoted = |directive: &str| {
-        let line = text.lines().find(|line| line.starts_with(directive)).unwrap_or_default();
+        let line = text.lines().find(|line| line.trim_start().starts_with(directive)).unwrap_or_default();
         line.split_once('\'')
             .and_then(|(_, rest)| rest.rsplit_once('\''))
             .map_or("", |(value, _)| value)

@@ -10,10 +10,10 @@ use axum::response::Response;
 use http::header::{HeaderValue, VIA};
 use serde_json::{Value, json};
 
-use crate::kong::log;
 use crate::kong::lua::{Paused, drive};
 use crate::kong::nginx::{Incoming, Reply};
 use crate::kong::node::Node;
+use crate::kong::{log, version};
 
 pub use request::LuaRequest;
 use router::Match;
@@ -100,7 +100,9 @@ async fn finish(node: &Rc<Node>, request: &LuaRequest, response: Option<Response
         body
     };
     let mut response = request.render(parts, body, needs_body);
-    response.headers_mut().entry(VIA).or_insert(HeaderValue::from_static("1.1 kong/3.9.1"));
+    if let Ok(via) = HeaderValue::try_from(format!("1.1 kong/{}", version::played())) {
+        response.headers_mut().entry(VIA).or_insert(via);
+    }
     if let Err(error) = node.engine.call::<()>("log", request.table()) {
         log::write("error", &format!("[kong] init.lua:462 {error}"));
     }

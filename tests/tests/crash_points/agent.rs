@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kctl_node_agent::agent::{Agent, ArtifactSource};
-use kctl_node_agent::config::Preflight;
+use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
 use kctl_node_agent::packages::Packages;
@@ -68,6 +68,7 @@ async fn run(job: &Job) -> i32 {
         state_dir: job.path("state"),
         lua_dir: job.lua_dir(),
         preflight: Preflight::Parse,
+        apply: Apply::default(),
     }));
     let ledger = Ledger::open(&job.path("state"), &spec.node).unwrap();
     let packages = Packages::open(&job.lua_dir(), None).unwrap();

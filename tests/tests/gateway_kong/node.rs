@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use kctl_node_agent::config::Preflight;
+use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig, Limits};
 use kctl_node_agent::gateway::{EnactError, Gateway as _, Wanted};
 use kctl_shared::name::PluginName;
@@ -44,6 +44,8 @@ pub struct Node {
     pub environment: BTreeMap<String, String>,
     /// As whom Kong's commands are run; everybody's is the test's own.
     pub user: Option<u32>,
+    /// Major and minor number of the Kong that is played.
+    pub version: (u16, u16),
     next: std::sync::atomic::AtomicU64,
 }
 
@@ -73,6 +75,7 @@ impl Node {
             ports: free_ports(),
             environment: BTreeMap::new(),
             user: None,
+            version: (3, 9),
             next: 1.into(),
         };
         fs::create_dir_all(node.lua_dir().join("gen")).unwrap();
@@ -85,6 +88,64 @@ impl Node {
         );
         node.write_conf(&text);
         node
+    }
+
+    /// A started node of the stand-in under another name; `None` when the tests run on a real Kong.
+    pub fn of_version(version: &str) -> Option<Self> {
+        if std::env::var_os("KCTL_TEST_KONG").is_some() {
+            return None;
+        }
+        let mut node = Self::new("");
+        let mut parts = version.split('.').map(|part| part.parse().unwrap());
+        node.version = (parts.next().unwrap(), parts.next().unwrap());
+        let bin = node.path(&format!("kong-{version}"));
+        std::os::unix::fs::symlink(&node.bin, &bin).unwrap();
+        node.bin = bin;
+        let store = node.path("datastore");
+        fs::create_dir(&store).unwrap();
+        let [proxy, admin, _] = node.ports;
+        let store = store.display();
+        if !node.since(0, 9) {
+            let prefix = node.prefix();
+            let (list, listens, database) = if node.since(0, 6) {
+                (
+                    "custom_plugins:\n  - # none yet\n",
+                    format!("proxy_listen: \"127.0.0.1:{proxy}\"\nadmin_api_listen: \"127.0.0.1:{admin}\"\n"),
+                    format!("database: postgres\npostgres:\n  host: \"{store}\"\n  database: kong\n"),
+                )
+            } else {
+                (
+                    "plugins_available:\n  - jwt\n  - acl\n",
+                    format!("proxy_port: {proxy}\nadmin_api_port: {admin}\n"),
+                    format!(
+                        "databases_available:\n  cassandra:\n    properties:\n      contact_points:\n        - \"{store}\"\n"
+                    ),
+                )
+            };
+            let list = list.replace("  - # none yet\n", "");
+            node.write_conf(&format!(
+                "## A node\n{list}\nnginx_working_dir: {}\n{listens}{database}nginx: |\n  worker_processes 2;\n  http {{\n    lua_package_path \
+                 ';;';\n  }}\n",
+                prefix.display()
+            ));
+        } else if !node.since(1, 1) {
+            let database = format!("database = postgres\npg_host = {store}\npg_database = kong\n");
+            node.write_conf(&node.read_conf().replace("database = off\n", &database));
+        }
+        node.start();
+        Some(node)
+    }
+
+    pub fn since(&self, major: u16, minor: u16) -> bool {
+        self.version >= (major, minor)
+    }
+
+    /// Whether the running Kong says it has loaded the plugin.
+    pub fn has(&self, plugin: &str) -> bool {
+        let root = self.get("/").unwrap().1;
+        let available = &root["plugins"]["available_on_server"];
+        let listed = available.as_array().is_some_and(|names| names.contains(&plugin.into()));
+        listed || !available[plugin].is_null()
     }
 
     /// A started node on a database of its own.
@@ -166,13 +227,22 @@ impl Node {
     pub fn stop(&self) {
         // nginx takes its pid file away a moment before it is gone.
         let pid = self.pid();
-        let prefix = self.prefix();
-        let _ended = self.kong(&["stop", "-p", prefix.to_str().unwrap()]);
+        let _ended = self.ask_to_stop();
         kctl_tests::until("the master to end", 30, || (!pid.is_some_and(is_alive)).then_some(()));
     }
 
+    fn ask_to_stop(&self) -> Output {
+        let (conf, prefix) = (self.conf(), self.prefix());
+        if self.since(0, 9) {
+            self.kong(&["stop", "-p", prefix.to_str().unwrap()])
+        } else {
+            self.kong(&["stop", "-c", conf.to_str().unwrap()])
+        }
+    }
+
     pub fn pid(&self) -> Option<i32> {
-        fs::read_to_string(self.prefix().join("pids/nginx.pid")).ok()?.trim().parse().ok()
+        let name = if self.since(0, 9) { "pids/nginx.pid" } else { "nginx.pid" };
+        fs::read_to_string(self.prefix().join(name)).ok()?.trim().parse().ok()
     }
 
     fn pid_is_alive(&self) -> bool {
@@ -244,6 +314,7 @@ impl Node {
             state_dir: self.path("state"),
             lua_dir: self.lua_dir(),
             preflight: Preflight::Parse,
+            apply: Apply::Reload,
         }
     }
 
@@ -303,8 +374,7 @@ impl Drop for Node {
         }
         if self.pid_is_alive() {
             self.signal("CONT");
-            let prefix = self.prefix();
-            let _ended = self.kong(&["stop", "-p", prefix.to_str().unwrap()]);
+            let _ended = self.ask_to_stop();
             let start = std::time::Instant::now();
             while self.pid_is_alive() && start.elapsed().as_secs() < 10 {
                 std::thread::sleep(std::time::Duration::from_millis(20));

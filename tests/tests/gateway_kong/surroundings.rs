@@ -130,7 +130,11 @@ async fn every_odd_conf_and_command_has_its_code_and_changes_nothing() {
     let script = node.path("fake");
     for (code, text) in [
         ("KONG_HANGS", "#!/bin/sh\nsleep 600 & sleep 600\n"),
-        ("CONF_REFUSED", "#!/bin/sh\necho no >&2; exit 1\n"),
+        ("KONG_NOT_RUNNABLE", "#!/bin/sh\necho no >&2; exit 1\n"),
+        ("KONG_VERSION_UNKNOWN", "#!/bin/sh\necho hello\n"),
+        ("KONG_VERSION_UNKNOWN", "#!/bin/sh\necho 9.0.0\n"),
+        ("KONG_VERSION_UNSUPPORTED", "#!/bin/sh\necho 0.9.5\n"),
+        ("CONF_REFUSED", "#!/bin/sh\n[ \"$1\" = version ] && exec echo 3.9.1\necho no >&2; exit 1\n"),
     ] {
         std::fs::write(&script, text).unwrap();
         set_mode(&script, 0o755);

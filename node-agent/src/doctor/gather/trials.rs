@@ -12,6 +12,7 @@ use crate::doctor::facts::{Facts, Refused, Rendered, State};
 use crate::doctor::origin::from_outside;
 use crate::gateway::cli::{Cli, Ended};
 use crate::gateway::conf_file::ConfFile;
+use crate::gateway::dialect::Dialect;
 use crate::gateway::effective::Environment;
 use crate::gateway::kong_env::KongEnv;
 use crate::gateway::preflight::Trial;
@@ -73,7 +74,7 @@ impl Trials<'_> {
             let words = ended.words().replace(&*there.to_string_lossy(), &facts.prefix.to_string_lossy());
             return Err(Failure::new("CONF_REFUSED", words));
         }
-        let env = KongEnv::read(&there)?;
+        let env = KongEnv::read(&there, &Dialect::default())?;
         Ok((scratch, env))
     }
 
@@ -94,7 +95,7 @@ impl Trials<'_> {
         let Some(Ok(rendered)) = &facts.rendered else { return };
         let injected = rendered.differing.iter().any(|key| key.starts_with("nginx_"));
         let Some(env) = self.env.filter(|_| injected) else { return };
-        let Ok(text) = std::fs::read(KongEnv::path(&facts.prefix)) else { return };
+        let Ok(text) = std::fs::read(KongEnv::path(&facts.prefix, &Dialect::default())) else { return };
         let refused =
             self.prepare(facts, &text).await.err().filter(|f| f.code == "CONF_REFUSED").map(|f| f.message);
         tracing::debug!(owner = env.owner.0, ?refused, "what was armed, rendered again");
@@ -123,7 +124,14 @@ impl Trials<'_> {
         while refused.len() < MOST_REFUSED {
             let prefix = tag(&facts.prefix);
             let (how, limit) = (Preflight::Boot, self.place.limit);
-            let trial = Trial { cli: self.cli, prefix: &prefix, environment: &environment, how, limit };
+            let trial = Trial {
+                cli: self.cli,
+                prefix: &prefix,
+                environment: &environment,
+                how,
+                limit,
+                dialect: Dialect::default(),
+            };
             let Err(failure) = trial.load(&self.file.text).await else { break };
             let plugin = super::subject(&failure.message).filter(|name| names.contains(name));
             refused.push(Refused { plugin: plugin.clone(), failure });

@@ -11,10 +11,12 @@ use super::{Kong, change_for};
 use crate::durable::{self, ensure_room};
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
+use crate::gateway::dialect::Takes;
 use crate::gateway::effective::{self, Environment};
 use crate::gateway::error_log::ErrorLog;
-use crate::gateway::kong_conf::{Change, KongConf};
+use crate::gateway::kong_conf::Change;
 use crate::gateway::kong_env::KongEnv;
+use crate::gateway::node_conf::NodeConf;
 use crate::gateway::process::{self, Tree};
 use crate::gateway::record::Pending;
 use crate::gateway::{EnactError, Progress, Wanted, words};
@@ -49,7 +51,7 @@ impl Kong {
         let (conf, edited) = self.edited(&change).map_err(refused)?;
         ensure_room(&[self.prefix(), &self.config.state_dir], 0).map_err(refused)?;
         effective::check_directives(&conf, &armed, &self.ours, &self.explained(wanted)).map_err(refused)?;
-        let names = KongConf::parse(&edited).and_then(|c| c.plugins()).map_err(|e| refused(e.into()))?;
+        let names = self.names(&edited).map_err(refused)?;
         self.nothing_in_the_way(&armed, &tree, &names).await.map_err(waiting)?;
         let cli = self.cli(Some(&armed), Some(&tree)).map_err(refused)?;
         let environment =
@@ -94,9 +96,18 @@ impl Kong {
         let environment = self.environment(&cli, &edited, &armed, tree.as_ref().map(|t| t.master)).await?;
         self.write(&change)?;
         self.prepare(&cli, &environment).await?;
+        if tree.is_none() && self.restarts() {
+            // What was being put in did not start; what ran before will.
+            progress(StepWord::Reloading);
+            let log = ErrorLog::from_now(&armed.error_logs(self.prefix()));
+            let mut down = Before::down(log);
+            self.restart(&cli, &environment).await?;
+            progress(StepWord::Proving);
+            return self.prove(before, &mut down).await;
+        }
         let tree = self.running()?;
         // A HUP that Kong is going to refuse would only do harm once more.
-        let names = KongConf::parse(&edited)?.plugins()?;
+        let names = self.names(&edited)?;
         self.all_in_use_are_listed(&armed, &tree, &names).await?;
         match self.reload(before, &cli, &environment, progress).await {
             Ok(()) => Ok(()),
@@ -202,15 +213,13 @@ impl Kong {
             if edited == conf.text {
                 return Ok(());
             }
-            let names = |text: &[u8]| -> Result<BTreeSet<String>, Failure> {
-                Ok(KongConf::parse(text)?.plugins()?.into_iter().collect())
-            };
+            let names = |text: &[u8]| Ok::<BTreeSet<_>, Failure>(self.names(text)?.into_iter().collect());
             let (old, new) = (names(&conf.text)?, names(&edited)?);
             self.record.intend(Pending {
                 added: new.difference(&old).cloned().collect(),
                 removed: old.difference(&new).cloned().collect(),
             })?;
-            match conf.replace(&edited, &backups) {
+            match conf.replace(&edited, Some(&backups)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code == "CONF_CHANGED" && attempt < EDIT_TRIES => {}
                 Err(error) => return Err(error.into()),
@@ -219,9 +228,17 @@ impl Kong {
         Ok(())
     }
 
+    /// Names that a file lists.
+    fn names(&self, text: &[u8]) -> Result<Vec<String>, Failure> {
+        Ok(NodeConf::parse(text, self.dialect().grammar)?.plugins()?)
+    }
+
     pub(super) async fn prepare(&self, cli: &Cli, environment: &Environment) -> Result<(), Failure> {
+        if self.dialect().takes == Takes::Restart {
+            return Ok(());
+        }
         // Kong takes the old `.kong_env` away before it writes the new one.
-        self.record.keep_armed(&KongEnv::path(self.prefix()))?;
+        self.record.keep_armed(&KongEnv::path(self.prefix(), &self.dialect()))?;
         let (conf, prefix) = (self.config.conf.to_string_lossy(), self.prefix().to_string_lossy());
         passed("kong.prepare", "before")?;
         let ended =
@@ -230,7 +247,7 @@ impl Kong {
         if ended.succeeded() { Ok(()) } else { Err(Failure::new("PREPARE_FAILED", ended.words())) }
     }
 
-    /// Sends the HUP and proves what came of it.
+    /// Sends the HUP, or restarts Kong, and proves what came of it.
     pub(super) async fn reload(
         &self,
         wanted: &Wanted,
@@ -245,9 +262,20 @@ impl Kong {
         self.record
             .sending(&tree, earlier, wanted.generation.clone(), log.marks())
             .map_err(Unproven::NotSent)?;
-        let mut before =
-            Before { at: process::ticks_now(), readiness: self.readiness(&armed).await, tree, log };
+        let mut before = Before {
+            at: process::ticks_now(),
+            readiness: self.readiness(&armed).await,
+            tree,
+            log,
+            restarts: false,
+        };
         progress(StepWord::Reloading);
+        if self.restarts() {
+            before.restarts = true;
+            self.restart(cli, environment).await.map_err(Unproven::Sent)?;
+            progress(StepWord::Proving);
+            return self.prove(wanted, &mut before).await.map_err(Unproven::Sent);
+        }
         let prefix = self.prefix().to_string_lossy();
         let mut environment = environment.clone();
         if let Some(file) = armed.get("declarative_config") {
@@ -277,6 +305,22 @@ impl Kong {
         passed("kong.reload", "done").map_err(Unproven::Sent)?;
         progress(StepWord::Proving);
         self.prove(wanted, &mut before).await.map_err(Unproven::Sent)
+    }
+
+    /// Stops Kong and starts it with the node's file; when that fails, nothing runs.
+    async fn restart(&self, cli: &Cli, environment: &Environment) -> Result<(), Failure> {
+        let (conf, prefix) = (self.config.conf.to_string_lossy(), self.prefix().to_string_lossy());
+        let mut args = vec!["restart", "-c", &*conf];
+        if self.dialect().armed.is_some() {
+            args.extend(["-p", &*prefix]);
+        }
+        let ended = cli.run(&args, environment, self.limits.command).await?;
+        if ended.succeeded() {
+            return Ok(());
+        }
+        let words = ended.words();
+        let code = if words::is_about_database(&words) { "DATABASE_UNREACHABLE" } else { "RESTART_FAILED" };
+        Err(Failure::new(words::load_failure_code(&words, code), words))
     }
 
     /// After a refusal without a HUP: the files as they were, so that a reload by anybody loads what runs.

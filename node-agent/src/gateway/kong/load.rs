@@ -54,6 +54,7 @@ impl Kong {
     /// # Errors
     /// As [`crate::gateway::Gateway::preflight`].
     pub async fn try_out(&self, wanted: &Wanted, own: &Environment) -> Result<(), Failure> {
+        let dialect = self.ask_version().await?;
         let conf = self.conf()?;
         let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
         let armed = self.armed().ok();
@@ -61,13 +62,15 @@ impl Kong {
         let mut environment = Environment::new();
         if let Some(armed) = &armed {
             let limit = self.limits.command;
-            let mut keys = effective::render(&cli, &edited, own, armed, self.prefix(), limit).await?;
+            let renderer = effective::Renderer { cli: &cli, prefix: self.prefix(), limit, dialect: &dialect };
+            let mut keys = renderer.render(&edited, own, armed).await?;
             keys.retain(|key| conf.conf.get(key).is_none() && !key.contains(' '));
             environment = armed.as_environment(&keys);
         }
         environment.extend(own.clone());
         let (how, limit) = (self.config.preflight, self.limits.command);
-        let trial = Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit };
+        let trial =
+            Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit, dialect };
         let Err(refused) = trial.load(&edited).await else { return Ok(()) };
         if edited != conf.text
             && let Err(present) = trial.load(&conf.text).await

@@ -5,15 +5,44 @@ use kctl_shared::spec::{Failure, KongFacts, KongState};
 use super::Kong;
 use crate::gateway::KongObserved;
 use crate::gateway::admin_api::Readiness;
+use crate::gateway::dialect::{Dialect, Trials};
 use crate::gateway::kong_env::KongEnv;
 use crate::gateway::listen::Listener;
 use crate::gateway::process::Tree;
 use crate::gateway::resolve;
 
+/// What this Kong keeps from being done or shown as well as on a newer one.
+fn limits(dialect: &Dialect, restarts: bool) -> Vec<Failure> {
+    let version = dialect.version;
+    let mut limits = Vec::new();
+    if restarts {
+        let message = format!(
+            "changes of Kong {version}'s plugins are brought in by a restart: its requests are cut off"
+        );
+        limits.push(Failure::new("APPLIED_BY_RESTART", message));
+    }
+    if dialect.trials == Trials::None {
+        let message = format!(
+            "Kong {version} cannot try a list beside what runs: one that does not load is only found by the restart, and put back"
+        );
+        limits.push(Failure::new("NO_PREFLIGHT", message));
+    }
+    limits
+}
+
 impl Kong {
     pub(super) async fn observed(&self) -> KongObserved {
         let mut seen = KongObserved::default();
-        match self.conf().and_then(|file| Ok((file.conf.plugins()?, file.conf.generation(&self.ours)))) {
+        match self.ask_version().await {
+            Ok(dialect) => seen.limits = limits(&dialect, self.restarts()),
+            // In which grammar the node's file is, nobody knows; what runs can still be looked at.
+            Err(failure) => seen.trouble = Some(failure),
+        }
+        let conf = match &seen.trouble {
+            None => self.conf(),
+            Some(failure) => Err(failure.clone()),
+        };
+        match conf.and_then(|file| Ok((file.conf.plugins()?, file.conf.generation(&self.ours)))) {
             Ok((plugins, generation)) => {
                 seen.conf_plugins = Some(plugins);
                 seen.conf_generation = generation;

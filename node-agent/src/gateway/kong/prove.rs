@@ -35,6 +35,17 @@ pub(super) struct Before {
     pub at: u64,
     pub readiness: Option<Readiness>,
     pub log: ErrorLog,
+    /// Another master is to be expected.
+    pub restarts: bool,
+}
+
+impl Before {
+    /// Nothing runs; what comes is all new.
+    pub fn down(log: ErrorLog) -> Self {
+        let nobody = ProcessId { pid: 0, started: 0 };
+        let tree = Tree { master: nobody, stopped: false, workers: Vec::new(), starting: 0 };
+        Self { tree, at: process::ticks_now(), readiness: None, log, restarts: true }
+    }
 }
 
 impl Kong {
@@ -174,7 +185,11 @@ impl Kong {
     ) -> Result<Tree, (Failure, bool)> {
         let early = |failure| (failure, false);
         let tree = running(self.prefix()).map_err(early)?;
-        if tree.master != before.tree.master {
+        if tree.master == before.tree.master && before.restarts {
+            let message = "the master that was to be restarted still runs";
+            return Err(early(Failure::new("RESTART_FAILED", message)));
+        }
+        if tree.master != before.tree.master && !before.restarts {
             let message = "the master process ended during the reload, and another one runs now";
             return Err(early(Failure::new("KONG_RESTARTED", message)));
         }

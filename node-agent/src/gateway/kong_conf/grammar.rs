@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::ConfError;
+use super::{Comments, ConfError};
 
 /// Lua's `%s`: one more than ASCII whitespace as Rust has it.
 pub(super) fn is_space(byte: u8) -> bool {
@@ -110,7 +110,7 @@ pub(super) struct Entry {
     /// The value as written, in joined bytes: without surrounding blanks and trailing comment.
     pub raw: Range<usize>,
     pub line: Line,
-    /// Kong would turn the value into something else than its text (a number, a list).
+    /// Kong reads something else than is written (a number, a list, half a name before a `#`).
     pub transformed: bool,
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Parsed {
     pub insert_before: Option<usize>,
 }
 
-pub(super) fn parse(text: &[u8]) -> Result<Parsed, ConfError> {
+pub(super) fn parse(text: &[u8], comments: Comments) -> Result<Parsed, ConfError> {
     let (lines, dangling) = lines(text);
     let mut parsed = Parsed { entries: Vec::new(), sections: Vec::new(), insert_before: None };
     for line in lines {
@@ -138,13 +138,50 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ConfError> {
             parsed.insert_before.get_or_insert(line.span.start);
             parsed.sections.push(name);
         } else if parsed.sections.is_empty()
-            && let Some(entry) = entry(line, &joined)
+            && let Some(entry) = entry(line, &joined, comments)
         {
             parsed.entries.push(entry);
         }
     }
     parsed.insert_before = parsed.insert_before.or(dangling);
     Ok(parsed)
+}
+
+/// Where a line for `key` belongs when it is only there as a comment: after that comment and the indented ones that
+/// explain it. Not inside a continued line, and not where keys no longer count.
+pub(super) fn after_comment(text: &[u8], key: &str) -> Option<usize> {
+    let (lines, dangling) = lines(text);
+    let (mut at, mut found) = (0, None);
+    while at < text.len() {
+        let end = text[at..].iter().position(|b| *b == b'\n').map(|i| at + i + 1);
+        let line = &text[at..end.unwrap_or(text.len())];
+        let after = end.unwrap_or(text.len());
+        match found {
+            None if comments_out(line, key) => found = end,
+            Some(_) if explains(line) => found = end,
+            Some(_) => break,
+            None => {}
+        }
+        at = after;
+    }
+    let at = found?;
+    let inside = lines.iter().any(|line| line.span.start < at && at < line.span.end);
+    let late = dangling.is_some_and(|start| start < at)
+        || lines.iter().any(|line| line.span.start < at && line.joined(text).starts_with(b"["));
+    (!inside && !late).then_some(at)
+}
+
+/// `#key = …`
+fn comments_out(line: &[u8], key: &str) -> bool {
+    let line = &line[trim(line)];
+    let Some(rest) = line.strip_prefix(b"#") else { return false };
+    let rest = &rest[trim(rest)];
+    rest.strip_prefix(key.as_bytes()).is_some_and(|rest| rest[trim(rest)].starts_with(b"="))
+}
+
+/// An indented comment.
+fn explains(line: &[u8]) -> bool {
+    line.first().is_some_and(|b| matches!(b, b' ' | b'\t')) && line[trim(line)].starts_with(b"#")
 }
 
 fn section_name(joined: &[u8]) -> Option<String> {
@@ -165,13 +202,13 @@ fn identifier(bytes: &[u8]) -> String {
     bytes.iter().map(|b| if b.is_ascii_alphanumeric() { char::from(*b) } else { '_' }).collect()
 }
 
-fn entry(line: Line, joined: &[u8]) -> Option<Entry> {
+fn entry(line: Line, joined: &[u8], comments: Comments) -> Option<Entry> {
     let equals = joined.iter().position(|b| *b == b'=')?;
     let key = identifier(&joined[..equals][trim(&joined[..equals])]);
     let mut raw = trim(&joined[equals + 1..]);
     raw = raw.start + equals + 1..raw.end + equals + 1;
-    let transformed = is_transformed(&joined[raw.clone()]);
-    if let Some(comment) = comment_start(&joined[raw.clone()]) {
+    let transformed = is_transformed(&joined[raw.clone()]) || misread(&joined[raw.clone()], comments);
+    if let Some(comment) = comment_start(&joined[raw.clone()], comments) {
         raw.end = raw.start + comment;
         while raw.end > raw.start && is_space(joined[raw.end - 1]) {
             raw.end -= 1;
@@ -180,12 +217,36 @@ fn entry(line: Line, joined: &[u8]) -> Option<Entry> {
     if raw.is_empty() {
         raw = equals + 1..equals + 1;
     }
-    Some(Entry { key, value: unescape(&joined[raw.clone()]), raw, line, transformed })
+    let value = match comments {
+        Comments::Unescaped | Comments::WithCharacterBefore => unescape(&joined[raw.clone()]),
+        Comments::First | Comments::FirstButNotInLists => joined[raw.clone()].to_vec(),
+    };
+    Some(Entry { key, value, raw, line, transformed })
 }
 
-/// The first `#` without a backslash right before it.
-fn comment_start(value: &[u8]) -> Option<usize> {
-    (0..value.len()).find(|i| value[*i] == b'#' && (*i == 0 || value[i - 1] != b'\\'))
+/// Where the value ends.
+fn comment_start(value: &[u8], comments: Comments) -> Option<usize> {
+    let hashes = || (0..value.len()).filter(|i| value[*i] == b'#');
+    match comments {
+        Comments::Unescaped => hashes().find(|i| *i == 0 || value[i - 1] != b'\\'),
+        Comments::WithCharacterBefore => hashes().find(|i| *i > 0 && value[i - 1] != b'\\').map(|i| i - 1),
+        Comments::FirstButNotInLists if value.contains(&b',') => None,
+        Comments::First | Comments::FirstButNotInLists => hashes().next(),
+    }
+}
+
+/// Whether an older Kong takes something for a value that everybody else takes for a comment, or the other way round.
+fn misread(value: &[u8], comments: Comments) -> bool {
+    let Some(hash) = value.iter().position(|b| *b == b'#') else { return false };
+    match comments {
+        Comments::Unescaped => false,
+        Comments::WithCharacterBefore => {
+            let eaten = comment_start(value, comments).is_some_and(|i| !is_space(value[i]));
+            hash == 0 || eaten
+        }
+        Comments::First => hash > 0 && value[hash - 1] == b'\\',
+        Comments::FirstButNotInLists => value.contains(&b',') || (hash > 0 && value[hash - 1] == b'\\'),
+    }
 }
 
 /// `\#` means `#`; nothing else is an escape.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::{ConfError, DEFAULT_LUA_PATH, KongConf, grammar, is_usable_lua_dir, unmanaged};
+use super::{ConfError, KongConf, grammar, is_usable_lua_dir, unmanaged};
 
 const KEY: &str = "lua_package_path";
 
@@ -45,7 +45,11 @@ impl OurPath {
         lua_path.split(';').filter(|entry| self.generation_of(entry).is_none()).collect::<Vec<_>>().join(";")
     }
 
-    fn entries(&self, generation: &Path) -> Result<Vec<u8>, ConfError> {
+    /// Our two entries for `generation`, each with its semicolon.
+    ///
+    /// # Errors
+    /// `LUA_DIR_UNUSABLE`.
+    pub fn entries(&self, generation: &Path) -> Result<String, ConfError> {
         if generation.parent() != Some(&self.root) || !is_usable_lua_dir(generation) {
             let message = format!(
                 "{} cannot stand in `lua_package_path`; choose a Lua directory whose path has letters, digits, `-`, `_`, `.` and `/` only",
@@ -53,19 +57,18 @@ impl OurPath {
             );
             return Err(ConfError::new("LUA_DIR_UNUSABLE", message));
         }
-        let entries: String =
-            TEMPLATES.iter().map(|template| format!("{}{template};", generation.display())).collect();
-        Ok(grammar::escape(entries.as_bytes()))
+        Ok(TEMPLATES.iter().map(|template| format!("{}{template};", generation.display())).collect())
     }
 }
 
 pub(super) fn edit(conf: &KongConf, generation: Option<&Path>, ours: &OurPath) -> Result<Vec<u8>, ConfError> {
     let new = generation.map(|directory| ours.entries(directory)).transpose()?.unwrap_or_default();
+    let new = grammar::escape(new.as_bytes());
     let Some(entry) = conf.entry(KEY) else {
         if new.is_empty() {
             return Ok(conf.text.clone());
         }
-        return Ok(conf.with_line(KEY, &[&new, DEFAULT_LUA_PATH.as_bytes()].concat()));
+        return Ok(conf.with_line(KEY, &[&new, conf.style.lua_path.as_bytes()].concat()));
     };
     if !conf.is_managed(KEY) {
         return if new.is_empty() { Ok(conf.text.clone()) } else { Err(unmanaged(KEY)) };
@@ -83,7 +86,7 @@ pub(super) fn edit(conf: &KongConf, generation: Option<&Path>, ours: &OurPath) -
     }
     if new.is_empty()
         && conf.is_marked(entry)
-        && ours.without(&String::from_utf8_lossy(&entry.value)) == DEFAULT_LUA_PATH
+        && ours.without(&String::from_utf8_lossy(&entry.value)) == conf.style.lua_path
     {
         return Ok(conf.without_line(entry));
     }

@@ -10,22 +10,28 @@ use crate::kong::log;
 use crate::kong::lua::host::hostname;
 use crate::kong::nginx::Incoming;
 use crate::kong::node::Node;
+use crate::kong::version::{played, since};
 
 /// What a node says of itself.
 pub fn root(node: &Rc<Node>, request: &Incoming) -> Answer {
     let host = node.engine.host();
     let mut available = Map::new();
+    let mut names = Vec::new();
     for (name, version, priority) in node.engine.available().map_err(|_| ApiError::unexpected())? {
         // A PRIORITY that passed the loader is integral.
         #[allow(clippy::cast_possible_truncation)]
         let priority = priority as i64;
-        available.insert(name, json!({"version": version, "priority": priority}));
+        names.push(name.clone());
+        let shown =
+            if since(3, 0, 0) { json!({"version": version, "priority": priority}) } else { json!(true) };
+        available.insert(name, shown);
     }
     let mut pids = Map::new();
     let mut workers = Vec::new();
     for number in 0..node.workers {
         match node.shared.worker(number) {
             Some(pid) => workers.push(pid),
+            None if !since(2, 3, 3) => {}
             None => log::write(
                 "error",
                 &format!(
@@ -35,20 +41,34 @@ pub fn root(node: &Rc<Node>, request: &Incoming) -> Answer {
             ),
         }
     }
+    let seeds: Map<String, Value> = workers.iter().map(|pid| (format!("pid: {pid}"), json!(pid))).collect();
     if !workers.is_empty() {
         pids.insert("workers".to_owned(), json!(workers));
     }
     pids.insert("master".to_owned(), json!(node.master));
     let data = node.store().read()?;
-    Ok((
-        200,
-        json!({
-            "plugins": {"available_on_server": available, "enabled_in_cluster": data.plugin_names()},
-            "hostname": hostname(), "pids": pids, "configuration": host.conf.to_json(), "edition": "community",
-            "timers": {"pending": 1, "running": 641}, "version": "3.9.1", "tagline": "Welcome to kong",
-            "node_id": host.node_id, "lua_version": "LuaJIT 2.1-20231117",
-        }),
-    ))
+    let available = if since(0, 9, 0) { Value::Object(available) } else { json!(names) };
+    let mut shown = json!({
+        "plugins": {"available_on_server": available, "enabled_in_cluster": data.plugin_names()},
+        "hostname": hostname(), "version": played().to_string(), "tagline": "Welcome to kong",
+        "lua_version": "LuaJIT 2.1-20231117",
+    });
+    if since(0, 6, 0) {
+        shown["timers"] = json!({"pending": 1, "running": 641});
+        shown["configuration"] = host.conf.to_json();
+    }
+    if since(0, 11, 0) {
+        shown["node_id"] = json!(host.node_id);
+    }
+    if since(2, 3, 3) {
+        shown["pids"] = json!(pids);
+    } else if since(0, 10, 0) {
+        shown["prng_seeds"] = json!(seeds);
+    }
+    if since(3, 6, 0) {
+        shown["edition"] = json!("community");
+    }
+    Ok((200, shown))
 }
 
 /// Names of the loaded plugins.

@@ -9,17 +9,17 @@ use super::args::Args;
 use super::{Failure, Outcome, Output, loading};
 use crate::kong::conf::{Conf, DEFAULT_FILES, Sources};
 use crate::kong::db::{Store, UNREACHABLE};
-use crate::kong::{log, prefix};
+use crate::kong::{log, prefix, version};
 
 /// `kong version`.
 pub fn version(args: &Args, output: &mut Output) -> Outcome {
     if args.all {
         output.say(format!(
             "Kong: {}\nngx_lua: 10026\nnginx: 1025003\nLua: LuaJIT 2.1-20231117",
-            crate::kong::VERSION
+            version::played()
         ));
     } else {
-        output.say(crate::kong::VERSION);
+        output.say(version::played().to_string());
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long `stop` stays until its master is gone.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 /// How long `restart` waits for the old master.
-const RESTART_WAIT: Duration = Duration::from_secs(5);
+pub const RESTART_WAIT: Duration = Duration::from_secs(5);
 /// How long `quit` waits unless told otherwise.
 const QUIT_TIMEOUT: f64 = 10.0;
 
@@ -42,14 +42,17 @@ fn start_with(conf: &Conf, output: &mut Output) -> Outcome {
     if store.is_shared() && !store.reachable() {
         return Err(UNREACHABLE.into());
     }
-    launch(conf, &prefix)?;
+    launch(conf, &prefix, None)?;
     output.say("Kong started");
     Ok(())
 }
 
-/// Runs nginx; as a daemon its first process returns once the master stands.
-fn launch(conf: &Conf, prefix: &Path) -> Result<(), String> {
+/// Runs nginx; as a daemon its first process returns once the master stands. `file`: what the master reads itself.
+pub fn launch(conf: &Conf, prefix: &Path, file: Option<&Path>) -> Result<(), String> {
     let mut command = nginx::command(prefix);
+    if let Some(file) = file {
+        command.env("KONG_CONF", file);
+    }
     if conf.text("nginx_main_daemon") != "on" {
         // In the foreground the command becomes nginx, so that a supervisor's signals reach the master.
         return Err(format!("could not start nginx: {}", command.exec()));
@@ -106,7 +109,7 @@ pub fn quit(args: &Args, output: &mut Output) -> Outcome {
     Ok(())
 }
 
-fn gone_within(prefix: &Path, limit: Duration) -> bool {
+pub fn gone_within(prefix: &Path, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while prefix::running_master(prefix).is_some() {
         if Instant::now() >= deadline {

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::{Outcome, Output, loading};
 use crate::kong::db::{Store, UNREACHABLE};
 use crate::kong::nginx::signaller;
-use crate::kong::prefix;
+use crate::kong::{prefix, version};
 
 /// Runs the command.
 pub fn run(args: &Args, output: &mut Output) -> Outcome {
@@ -15,7 +15,7 @@ pub fn run(args: &Args, output: &mut Output) -> Outcome {
     }
     let mut text = std::fs::read_to_string(prefix::kong_env(&prefix))
         .map_err(|_| format!("nginx not running in prefix: {}", prefix.display()))?;
-    if args.conf.is_some() {
+    if args.conf.is_some() && version::since(2, 3, 0) {
         // The file is laid over what is in force, so a key that was deleted from it keeps its old value.
         text.push('\n');
         text.push_str(&loading::text(args)?.unwrap_or_default());
@@ -27,7 +27,7 @@ pub fn run(args: &Args, output: &mut Output) -> Outcome {
     }
     prefix::prepare(&conf)?;
     let store = Store::new(&conf);
-    if store.is_shared() && !store.reachable() {
+    if version::since(3, 0, 0) && store.is_shared() && !store.reachable() {
         return Err(UNREACHABLE.into());
     }
     if !signaller::reload(&conf) {

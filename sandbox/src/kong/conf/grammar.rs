@@ -1,5 +1,7 @@
 //! The text form of `kong.conf` and `.kong_env`.
 
+use crate::kong::version;
+
 /// The settings of a file in order; a later line of the same key wins.
 ///
 /// As Kong's reader does: the first `=` splits, white space around key and value is cut, characters of the key that
@@ -35,6 +37,19 @@ pub fn parse(text: &str) -> Vec<(String, String)> {
 }
 
 fn strip_comment(value: &str) -> String {
+    let value = value.trim();
+    let cut = |at: Option<usize>| at.map_or(value, |at| &value[..at]);
+    if !version::since(0, 10, 4) {
+        return cut(value.find('#')).to_owned();
+    }
+    if !version::since(3, 2, 0) {
+        // With the character before it, which is why a value that begins with one is none to it.
+        let hash = value
+            .char_indices()
+            .zip(value.char_indices().skip(1))
+            .find(|((_, a), (_, b))| *a != '\\' && *b == '#');
+        return cut(hash.map(|((at, _), _)| at)).replace("\\#", "#");
+    }
     let mut out = String::with_capacity(value.len());
     let mut chars = value.chars().peekable();
     while let Some(c) = chars.next() {

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::listen::Listener;
+use crate::kong::version::since;
+
 use super::{Conf, Kind, LISTENS, defaults, grammar, kind};
 
 /// Values that are never shown.
@@ -76,7 +78,9 @@ impl Conf {
         object.entry("lua_package_cpath").or_insert(json!(""));
         let loaded: serde_json::Map<String, Value> =
             self.loaded_plugins().into_iter().map(|name| (name, json!(true))).collect();
-        object.insert("loaded_plugins".to_owned(), Value::Object(loaded));
+        // Before 0.14 the list of what is loaded went by the name that the setting has since.
+        let key = if since(0, 14, 0) { "loaded_plugins" } else { "plugins" };
+        object.insert(key.to_owned(), Value::Object(loaded));
         object.insert("loaded_vaults".to_owned(), json!({"env": true}));
         Value::Object(object)
     }

@@ -19,6 +19,10 @@ pub use process::{hostname, request_tail};
 pub fn functions(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
     let table = lua.create_table()?;
     table.set("null", LuaValue::NULL)?;
+    let version = crate::kong::version::played();
+    table.set("version", version.to_string())?;
+    table.set("version_num", version.number())?;
+    table.set("version_parts", [version.0, version.1, version.2])?;
     table.set("array_mt", json::array_metatable(lua)?)?;
     table.set("in_cli", host.phase.get() == Phase::Cli)?;
     process::register(lua, host, &table)?;

@@ -11,9 +11,12 @@ pub const KONG_LUA: &str = "/usr/local/share/lua/5.1";
 type Source = (&'static str, &'static str, &'static str);
 
 const SOURCES: &[Source] = &[
+    ("ages", "=ages", include_str!("prelude/ages.lua")),
+    ("base_plugin", "kong/plugins/base_plugin.lua", include_str!("prelude/base_plugin.lua")),
     ("boot", "=boot", include_str!("prelude/boot.lua")),
     ("builtin", "=builtin", include_str!("prelude/builtin.lua")),
     ("bundled", "=bundled", include_str!("prelude/bundled.lua")),
+    ("classic", "kong/vendor/classic.lua", include_str!("prelude/classic.lua")),
     ("cmd_config", "kong/cmd/config.lua", include_str!("prelude/cmd_config.lua")),
     ("cmd_init", "kong/cmd/init.lua", include_str!("prelude/cmd_init.lua")),
     ("cmd_worker", "=init_worker_by_lua(nginx.conf:NNN)", include_str!("prelude/cmd_worker.lua")),

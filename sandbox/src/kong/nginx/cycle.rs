@@ -8,8 +8,8 @@ use super::binds::Bound;
 use crate::kong::conf::{Conf, Sources};
 use crate::kong::db::Data;
 use crate::kong::lua::{Engine, Host, Phase};
-use crate::kong::prefix;
 use crate::kong::shm::{MAX_WORKERS, Shared};
+use crate::kong::{prefix, version};
 
 /// A master's present configuration.
 #[derive(Debug)]
@@ -37,6 +37,12 @@ pub enum Failure {
 
 /// Reads the configuration that the command line left in the prefix. The master's environment does not count.
 pub fn read_conf(prefix: &Path) -> Result<Conf, String> {
+    if version::is_ancient() {
+        // The command line has put it into the master's environment.
+        let path = std::env::var("KONG_CONF").unwrap_or_default();
+        let text = Conf::read_file(path.as_ref())?;
+        return Conf::of_yaml(&text).map_err(|errors| errors.join("\n"));
+    }
     let path = prefix::kong_env(prefix);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| format!("open() \"{}\" failed ({error})", path.display()))?;

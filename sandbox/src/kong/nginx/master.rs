@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::{Cycle, Failure, Worker, binds, cycle};
 use crate::kong::shm::Shared;
-use crate::kong::{log, prefix, raw};
+use crate::kong::{log, prefix, raw, version};
 
 /// Old workers are told to go this long after the new ones were started.
 const HANDOVER: Duration = Duration::from_millis(100);
@@ -138,6 +138,12 @@ impl Master<'_> {
         }
         let mut cycle = match Cycle::init(self.prefix, conf, self.shared, self.node_id, false) {
             Ok(cycle) => cycle,
+            // It ended the process, and the workers were left to themselves.
+            Err(Failure::Lua(error)) if version::is_ancient() => {
+                log::write("error", &format!("[lua] kong.lua:141: init(): Startup error: {error}"));
+                self.tell(Signal::TERM, |_| true);
+                std::process::exit(1);
+            }
             Err(Failure::Lua(error)) => return log::write("error", &format!("init_by_lua error: {error}")),
             Err(Failure::Conf(error)) => return log::write("emerg", &error),
         };

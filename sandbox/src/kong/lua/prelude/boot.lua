@@ -17,7 +17,7 @@ local preloaded = {
   ["kong.standin.schema"] = "schema", ["kong.standin.validators"] = "validators",
   ["kong.standin.entities"] = "entities", ["kong.standin.version"] = "version",
   ["kong.standin.runtime"] = "runtime", ["kong.standin.request"] = "request", ["kong.standin.pdk"] = "pdk",
-  ["kong.standin.bundled"] = "bundled",
+  ["kong.standin.bundled"] = "bundled", ["kong.standin.ages"] = "ages",
 }
 for module, source in pairs(preloaded) do
   package.preload[module] = function(name) return load_source(source)(name) end
@@ -29,6 +29,10 @@ local shipped = require "kong.standin.bundled"
 for name in pairs(bundled) do
   modules.builtin["kong.plugins." .. name .. ".handler"] = function() return shipped.handler(name) end
   modules.builtin["kong.plugins." .. name .. ".schema"] = function() return shipped.schema(name) end
+end
+if host.version_num < 3000000 then
+  package.preload["kong.vendor.classic"] = load_source("classic")
+  package.preload["kong.plugins.base_plugin"] = load_source("base_plugin")
 end
 package.preload["kong.pdk.tracing"] = function() return modules.proxy("kong.tracing") end
 table.insert(package.loaders, 2, modules.searcher)

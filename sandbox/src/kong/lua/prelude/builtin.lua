@@ -27,8 +27,9 @@ M["cjson.safe"] = function()
 end
 M["kong.tools.cjson"] = function() return require "cjson.safe" end
 M["kong.meta"] = function()
-  return { version = "3.9.1", core_version = "3.9.1", _VERSION = "3.9.1", _NAME = "kong", _SERVER_TOKENS = "kong/3.9.1",
-    _VERSION_TABLE = { major = 3, minor = 9, patch = 1 } }
+  local version, parts = host.version, host.version_parts
+  return { version = version, core_version = version, _VERSION = version, _NAME = "kong", _SERVER_TOKENS = "kong/" .. version,
+    _VERSION_TABLE = { major = parts[1], minor = parts[2], patch = parts[3] } }
 end
 M["kong.constants"] = function()
   return modules.proxy("kong.constants")

@@ -174,7 +174,8 @@ end
 function M.handler(name)
   local handler = { PRIORITY = M.priorities[name], VERSION = "3.9.1" }
   if handlers[name] then handlers[name](handler) end
-  return handler
+  -- Older Kongs make one of every handler.
+  return setmetatable(handler, { __call = function(self) return self end })
 end
 
 return M

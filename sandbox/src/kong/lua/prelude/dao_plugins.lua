@@ -4,6 +4,7 @@ local plugin_loader = require "kong.db.schema.plugin_loader"
 local schema_of = require "kong.standin.schema"
 local version_of = require("kong.standin.version").clean
 local host = require "kong.standin.host"
+local words = require "kong.standin.ages"
 
 local M = {}
 
@@ -12,6 +13,7 @@ local function load_plugin_handler(plugin)
   local module_name = "kong.plugins." .. plugin .. ".handler"
 --@163
   local ok, handler = load_module_if_exists(module_name)
+  if not ok and words.before_3_0 then return nil, words.not_installed(plugin, handler) end
   if not ok then
     -- Kong asks its external plugin servers next; there are none.
     local complaint = host.plugin_servers()
@@ -94,8 +96,8 @@ function M.load_plugin_schemas(self, names)
     local err, handler
 --@328
     handler, err = load_plugin(self, plugin)
-    if handler ~= nil then
-      -- A handler that returned no table fails right here, with Lua's own words.
+    if handler ~= nil and words.before_3_0 then handlers[plugin] = words.instance(handler)
+    elseif handler ~= nil then -- One that is no table fails right here, with Lua's own words.
 --@331
       local priority, version = handler.PRIORITY, handler.VERSION
       if type(priority) ~= "number" or math.floor(priority) ~= priority then
@@ -110,6 +112,7 @@ function M.load_plugin_schemas(self, names)
         handlers[plugin] = handler
       end
     else
+      if host.version_num < 1001000 then return nil, err end
       errs[#errs + 1] = "on plugin '" .. plugin .. "': " .. tostring(err)
     end
   end

@@ -14,6 +14,11 @@ function Kong.init()
   runtime.setup_db(database)
   local db = { plugins = dao_plugins.new(config.strategy) }
   local ok, err
+  local ages = require "kong.standin.ages"
+  if ages.checks_use_first() then
+    ok, err = host.check_plugins_in_use()
+    if not ok then error(ages.in_use(err), 0) end
+  end
 --@708
   ok = assert(db.plugins:load_plugin_schemas(config.loaded_plugins))
   runtime.setup_plugins(db.plugins, config.loaded_plugins)
@@ -23,7 +28,7 @@ function Kong.init()
 --@731
       error("error parsing declarative config file " .. err)
     end
-  else
+  elseif not ages.checks_use_first() then
     ok, err = host.check_plugins_in_use()
     if not ok then
 --@743

@@ -72,7 +72,7 @@ local MESSAGES = { [400] = "Bad request", [401] = "Unauthorized", [403] = "Forbi
 -- The PDK for a configuration. Parts that only exist later (db, cache, timer) are added by the caller.
 function M.new(configuration)
   local kong = {
-    version = "3.9.1", version_num = 3009001, configuration = configuration,
+    version = host.version, version_num = host.version_num, configuration = configuration,
     pdk_major_version = 1, pdk_version = "1.0.0", log = logger(),
   }
   kong.ctx = {

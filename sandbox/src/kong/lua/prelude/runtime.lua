@@ -47,7 +47,7 @@ function M.available()
   for _, name in ipairs(state.names) do
     local handler = state.handlers[name]
     if handler then
-      out[#out + 1] = { name = name, version = version_of(handler.VERSION), priority = handler.PRIORITY }
+      out[#out + 1] = { name = name, version = handler.VERSION and version_of(tostring(handler.VERSION)), priority = handler.PRIORITY or 0 }
     end
   end
   return out

@@ -17,7 +17,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::cli::Cli;
 use super::conf_file::ConfFile;
-use super::dialect::Dialect;
 use super::kong_conf::OurPath;
 use super::kong_env::{self, KongEnv};
 use super::node_conf::NodeConf;
@@ -66,9 +65,8 @@ impl Inferred {
         prefix: &Path,
         master: Option<ProcessId>,
         limit: Duration,
-        dialect: &Dialect,
     ) -> Result<Environment, Failure> {
-        let conf = NodeConf::parse(text, dialect.grammar)?;
+        let conf = NodeConf::parse(text, armed.dialect.grammar)?;
         let fingerprint = fingerprint(&conf, armed);
         if let Some(key) = armed.secret_from_environment() {
             let message = format!(
@@ -88,7 +86,7 @@ impl Inferred {
             known.keys.clone()
         };
         let compare = async |environment: &Environment| -> Result<BTreeSet<String>, Failure> {
-            render(cli, text, environment, armed, prefix, limit, dialect).await
+            render(cli, text, environment, armed, prefix, limit).await
         };
         let mut keys = remembered;
         let mut left = compare(&armed.as_environment(&keys)).await?;
@@ -136,7 +134,6 @@ async fn render(
     armed: &KongEnv,
     prefix: &Path,
     limit: Duration,
-    dialect: &Dialect,
 ) -> Result<BTreeSet<String>, Failure> {
     let scratch = Scratch::new(prefix, cli.user)?;
     let conf = scratch.write("kong.conf", text)?;
@@ -150,7 +147,7 @@ async fn render(
         ));
     }
     let here = armed.get("prefix").map_or(prefix, Path::new);
-    let mut differences = armed.differences(here, &KongEnv::read(&there, dialect)?, &there);
+    let mut differences = armed.differences(here, &KongEnv::read(&there, &armed.dialect)?, &there);
     // `LUA_PATH` is in nginx's configuration only.
     let stray = |prefix: &Path, lua_path: &str| {
         kong_env::rendered_lua_path(prefix)

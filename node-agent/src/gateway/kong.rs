@@ -107,7 +107,7 @@ impl Kong {
         let dialect = self.dialect();
         if dialect.armed.is_none() {
             // nginx reads the node's own file.
-            return KongEnv::of(&self.conf()?, self.prefix());
+            return KongEnv::of(&self.conf()?, self.prefix(), dialect);
         }
         KongEnv::read(self.prefix(), &dialect).or_else(|failure| match failure.code.as_str() {
             "NOT_PREPARED" if Tree::of(self.prefix()).is_some() => {
@@ -165,9 +165,7 @@ impl Kong {
             // There is no command to render anything with; what plugins and paths come from was looked at before.
             return Ok(Environment::new());
         }
-        self.inferred
-            .settle(cli, text, armed, self.prefix(), master, self.limits.command, &self.dialect())
-            .await
+        self.inferred.settle(cli, text, armed, self.prefix(), master, self.limits.command).await
     }
 
     /// Whether a change is brought in by a restart.

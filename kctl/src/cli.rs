@@ -416,6 +416,9 @@ pub struct DevArgs {
     /// Leave dead what dies.
     #[arg(long)]
     pub no_restart: bool,
+    /// Version of Kong that the stand-in plays, such as 2.8.5; from 1.2 on.
+    #[arg(long, value_name = "VERSION", conflicts_with = "kong")]
+    pub kong_version: Option<String>,
     /// Kong executable to use instead of the stand-in.
     #[arg(long, requires = "pg")]
     pub kong: Option<PathBuf>,

@@ -8,14 +8,11 @@ mod fail;
 mod output;
 mod progress;
 
-use std::ffi::OsStr;
-use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
-    let called_as = args.first().and_then(|a| Path::new(a).file_name());
-    if called_as == Some(OsStr::new("kong")) {
+    if kctl_sandbox::kong::is_invoked() {
         return kctl_sandbox::kong::main(args.into_iter());
     }
     match args.get(1).and_then(|a| a.to_str()) {

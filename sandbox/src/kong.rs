@@ -38,6 +38,12 @@ pub fn is_invoked() -> bool {
     std::env::args_os().next().is_some_and(|name| version_of(&name).is_some())
 }
 
+/// The name under which the executable plays `version` of Kong, if there is such a version.
+pub fn executable_name(version: &str) -> Option<String> {
+    let name = format!("kong-{version}");
+    version::Version::of_executable(&name).map(|version| format!("kong-{version}"))
+}
+
 fn version_of(program: &OsString) -> Option<version::Version> {
     version::Version::of_executable(Path::new(program).file_name()?.to_str()?)
 }

@@ -40,6 +40,8 @@ mod readiness;
 mod removal;
 #[path = "conformance/root.rs"]
 mod root;
+#[path = "conformance/scenarios.rs"]
+mod scenarios;
 #[path = "conformance/transcripts.rs"]
 mod transcripts;
 #[path = "conformance/two_nodes.rs"]

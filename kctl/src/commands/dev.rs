@@ -50,6 +50,7 @@ async fn plan(args: &DevArgs, dir: PathBuf) -> Outcome<Plan> {
         nodes: args.nodes,
         port: args.port,
         restart: !args.no_restart,
+        kong_version: args.kong_version.clone(),
         kong,
     };
     Ok(Plan::make(&request, &executable()?)?)

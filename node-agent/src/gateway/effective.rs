@@ -17,7 +17,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::cli::Cli;
 use super::conf_file::ConfFile;
-use super::dialect::Dialect;
 use super::kong_conf::OurPath;
 use super::kong_env::{self, KongEnv};
 use super::node_conf::NodeConf;

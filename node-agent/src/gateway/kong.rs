@@ -113,7 +113,7 @@ impl Kong {
         let dialect = self.dialect();
         if dialect.armed.is_none() {
             // nginx reads the node's own file.
-            return KongEnv::of(&self.conf()?, self.prefix());
+            return KongEnv::of(&self.conf()?, self.prefix(), dialect);
         }
         KongEnv::read(self.prefix(), &dialect).or_else(|failure| match failure.code.as_str() {
             "NOT_PREPARED" if Tree::of(self.prefix()).is_some() => {

@@ -27,6 +27,8 @@ const OURS: [&str; 3] = ["plugins", "custom_plugins", "lua_package_path"];
 pub struct KongEnv {
     values: BTreeMap<String, String>,
     conf: NodeConf,
+    /// Of the Kong that rendered it.
+    pub dialect: Dialect,
     pub modified: SystemTime,
     /// Who rendered it: Kong's commands have to be run as this user, or the master cannot read the next one.
     pub owner: (u32, u32),
@@ -68,14 +70,15 @@ impl KongEnv {
             return Err(failed(io::ErrorKind::NotFound.into()));
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Self { values: conf.to_map(), conf, modified, owner: (metadata.uid(), metadata.gid()) })
+        let owner = (metadata.uid(), metadata.gid());
+        Ok(Self { values: conf.to_map(), conf, dialect: *dialect, modified, owner })
     }
 
     /// What the own file of a Kong before 0.9 says, under the names that later ones use.
     ///
     /// # Errors
     /// `PREFIX_DIFFERS` when the file names another directory than the agent's configuration.
-    pub fn of(file: &ConfFile, prefix: &Path) -> Result<Self, Failure> {
+    pub fn of(file: &ConfFile, prefix: &Path, dialect: Dialect) -> Result<Self, Failure> {
         let conf = &file.conf;
         let there = conf.get("nginx_working_dir").unwrap_or_else(|| "/usr/local/kong/".into());
         if Path::new(&there) != prefix && fs::canonicalize(&there).ok() != fs::canonicalize(prefix).ok() {
@@ -95,7 +98,7 @@ impl KongEnv {
         ]);
         values.insert("lua_package_path".into(), rendered_lua_path(prefix).unwrap_or_default());
         let owner = fs::metadata(prefix).map_or(file.owner, |m| (m.uid(), m.gid()));
-        Ok(Self { values, conf: conf.clone(), modified: file.modified, owner })
+        Ok(Self { values, conf: conf.clone(), dialect, modified: file.modified, owner })
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {

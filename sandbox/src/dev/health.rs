@@ -62,7 +62,7 @@ pub async fn wait(plan: &Plan, patience: Duration) -> Result<StatusView, Fault> 
     }
 }
 
-/// What a node's Kong says of `plugin`: its version, or `None` when it is not loaded.
+/// What a node's Kong says of `plugin`: its version (nothing before Kong 3.0), or `None` when it is not loaded.
 ///
 /// # Errors
 /// `UNREACHABLE`.
@@ -71,5 +71,5 @@ pub async fn loaded(http: &reqwest::Client, admin: &str, plugin: &str) -> Result
     let root: Value =
         http.get(format!("{admin}/")).send().await.map_err(unreachable)?.json().await.map_err(unreachable)?;
     let entry = &root["plugins"]["available_on_server"][plugin];
-    Ok(entry.is_object().then(|| entry["version"].as_str().unwrap_or_default().to_owned()))
+    Ok((!entry.is_null()).then(|| entry["version"].as_str().unwrap_or_default().to_owned()))
 }

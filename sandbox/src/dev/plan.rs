@@ -10,6 +10,7 @@ use kctl_shared::fault::Fault;
 use serde::{Deserialize, Serialize};
 
 use super::postgres::Database;
+use crate::kong;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Request {
     /// Of the first member's dashboard.
     pub port: Option<u16>,
     pub restart: bool,
+    /// Version that the stand-in plays; its newest unless given.
+    pub kong_version: Option<String>,
     /// A real Kong's executable, and the database made for it.
     pub kong: Option<(PathBuf, Database)>,
 }
@@ -81,11 +84,24 @@ fn free_ports(count: usize) -> Result<Vec<u16>, Fault> {
     held.iter().map(|l| Ok(l.local_addr().map_err(no_port)?.port())).collect()
 }
 
+/// The stand-in's name. The sample plugin is written as plugins are since 1.2.
+fn played(version: Option<&str>) -> Result<String, Fault> {
+    let Some(version) = version else { return Ok("kong".into()) };
+    let old = ["0.", "1.0", "1.1"].iter().any(|old| version.starts_with(old));
+    kong::executable_name(version).filter(|_| !old).ok_or_else(|| {
+        Fault::new(
+            "KONG_VERSION_UNKNOWN",
+            format!("{version:?} is no version of Kong from 1.2 on, such as 2.8.5"),
+        )
+        .hint("kctl dev --kong-version 2.8.5")
+    })
+}
+
 impl Plan {
     /// Makes the directories and writes every configuration file.
     ///
     /// # Errors
-    /// `DEV_DIR`, `DEV_EXISTS`, `NO_PORT`, `DEV_SIZE`.
+    /// `DEV_DIR`, `DEV_EXISTS`, `NO_PORT`, `DEV_SIZE`, `KONG_VERSION_UNKNOWN`.
     pub fn make(request: &Request, executable: &Path) -> Result<Self, Fault> {
         let dir = &request.dir;
         if !matches!(request.members, 1 | 3 | 5) || !(1..=100).contains(&request.nodes) {
@@ -99,7 +115,7 @@ impl Plan {
         for sub in ["", "bin", "log", "members", "nodes", "datastore"] {
             make(&dir.join(sub))?;
         }
-        let stand_in = dir.join("bin/kong");
+        let stand_in = dir.join("bin").join(played(request.kong_version.as_deref())?);
         symlink(executable, &stand_in).map_err(|e| failed(&stand_in, &e))?;
         let mut ports = free_ports(request.members * 3 + request.nodes * 3)?.into_iter();
         let mut url = || format!("http://127.0.0.1:{}", ports.next().unwrap_or_default());

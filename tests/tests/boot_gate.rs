@@ -184,6 +184,52 @@ fn a_node_that_was_down_follows_what_its_group_got_meanwhile() {
     assert!(ran.code == 1 && ran.err.contains("NO_SPEC"), "{ran:?}");
 }
 
+#[test]
+fn a_plugin_that_waits_for_a_kong_that_is_down_is_there_when_it_starts() {
+    let cluster = Cluster::start_with(1, 2, &["--no-restart"]);
+    let node = cluster.node("kong-2");
+    let kong_bin = bin(&cluster, &agent_config(&node));
+    kong(&kong_bin, &["stop", "-p", text(&node, "prefix")]);
+    let path = plugins::good(cluster.temp(), "probe", "1.0.0");
+    let started =
+        cluster.kctl(&["plugin", "install", path.to_str().unwrap(), "--all-nodes", "--detach", "-o", "json"]);
+    assert_eq!(started.code, 0, "{started:?}");
+    let id = cluster.newest_operation()["id"].as_str().unwrap().to_owned();
+    until("the operation to wait for kong-2", 60, || {
+        let operation = cluster.operation(&id);
+        let waits = operation["waiting_on"].as_array()?.clone();
+        waits.iter().any(|w| w["node"] == "kong-2" && w["reason"] == "KONG_DOWN").then_some(())
+    });
+    let told = cluster.kctl(&["doctor", "-o", "json"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    let report: Value = serde_json::from_str(&told.out).unwrap();
+    let found = |code: &str, node: &str| {
+        report["findings"].as_array().unwrap().iter().any(|f| f["code"] == code && f["node"] == node)
+    };
+    assert!(
+        found("KONG_DOWN", "kong-2") && found("OPERATION_WAITING", "kong-2") && !found("KONG_DOWN", "kong-1"),
+        "{report:#}"
+    );
+    assert_eq!(cluster.kctl(&["doctor", "--node", "absent"]).code, 5);
+    signal(&node["agent_pid"], "KILL");
+    until("the agent to end", 10, || {
+        (!Path::new(&format!("/proc/{}", node["agent_pid"])).exists()).then_some(())
+    });
+    let ran = sync(&agent_config(&node), &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    if ran.out.contains("probe 1.0.0") {
+        start(&cluster, &node);
+        assert_eq!(cluster.loaded(&node, "probe").as_deref(), Some("1.0.0"), "before any agent");
+    } else {
+        // Its wave had not come: then nothing of it is listed yet.
+        assert!(!cluster.directive(&node).contains("probe"));
+        start(&cluster, &node);
+    }
+    let _agent = Agent::start(&agent_config(&node));
+    assert_eq!(cluster.wait_ended(&id, 60)["phase"], "Succeeded");
+    until("nothing to be wrong any more", 30, || (cluster.kctl(&["doctor"]).code == 0).then_some(()));
+}
+
 /// The directory of a plugin's only release in a node's store.
 fn newest(node: &Value, plugin: &str) -> PathBuf {
     let store = Path::new(text(node, "lua_dir")).join("store").join(plugin);

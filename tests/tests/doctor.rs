@@ -388,6 +388,38 @@ fn a_node_with_a_database_is_asked_for_it() {
 }
 
 #[test]
+fn a_configuration_in_the_database_keeps_its_plugin_listed() {
+    let Some((node, _database)) = Node::on_database() else { return };
+    let text = format!(
+        "{}lua_package_path = {}/?.lua;;\nplugins = bundled,foo\n",
+        node.read_conf(),
+        node.path("lua").display()
+    );
+    node.write_conf(&text);
+    place(&node, "foo", "");
+    load(&node);
+    until("foo", 20, || node.loaded("foo"));
+    assert_eq!(node.send("POST", "/plugins", json!({ "name": "foo" })).0, 201);
+    replace(&node, "plugins = bundled,foo", "plugins = bundled");
+    let finding = first(&node, "IN_USE_NOT_ENABLED");
+    assert!(
+        finding["details"][0].as_str().unwrap().contains("1 configuration(s) reference it"),
+        "{finding:#}"
+    );
+    if std::env::var_os("KCTL_TEST_KONG").is_some() {
+        // Nobody answers for a Kong that is down; its database does.
+        node.stop();
+        first(&node, "IN_USE_NOT_ENABLED");
+        let (_, report) = doctor(&node, &["--fix"]);
+        assert_eq!(codes(&report), ["KONG_DOWN"], "{report:#}");
+        node.start();
+    } else {
+        healed(&node, &[]);
+    }
+    assert_eq!(node.loaded("foo").as_deref(), Some("1.0.0"));
+}
+
+#[test]
 fn what_kong_cannot_be_asked_for_is_told_and_ends() {
     let node = with_plugins("plugins = bundled,foo,ghost", &["foo"]);
     let with = |kong: &str| {
@@ -436,8 +468,8 @@ fn a_setting_that_stayed_after_it_was_taken_out_is_prepared_away() {
     let sound = node.read_conf();
     node.write_conf(&format!("{sound}nginx_proxy_no_such_directive = 1\n"));
     let (conf, prefix) = (node.conf(), node.prefix());
-    let prepared = node.kong(&["prepare", "-c", conf.to_str().unwrap(), "-p", prefix.to_str().unwrap()]);
-    assert!(!prepared.status.success());
+    let reloaded = node.kong(&["reload", "-c", conf.to_str().unwrap(), "-p", prefix.to_str().unwrap()]);
+    assert!(!reloaded.status.success());
     node.write_conf(&sound);
     let finding = first(&node, "NGINX_DIRECTIVE_INVALID");
     assert!(finding["kong_says"].as_str().unwrap().contains("no_such_directive"), "{finding:#}");

@@ -160,13 +160,17 @@ pub fn ordered(mut findings: Vec<Finding>) -> Vec<Finding> {
 
 /// Leaves only the repairs that can be done and are needed.
 fn promise(findings: &mut [Finding]) {
-    // What follows goes with its cause; taking a plugin out because its files are closed would be the wrong cure.
+    // What follows goes with its cause: taking a plugin out because its files are closed would be the wrong cure, and
+    // loading what the cause's own repair loads anyway is not asked for twice.
     let mended: Vec<String> = findings.iter().filter(|f| f.can_fix).map(|f| f.code.clone()).collect();
-    for finding in
-        findings.iter_mut().filter(|f| f.follows.as_ref().is_some_and(|cause| mended.contains(cause)))
-    {
+    let unasked: Vec<String> =
+        findings.iter().filter(|f| f.can_fix && !f.asks).map(|f| f.code.clone()).collect();
+    for finding in findings.iter_mut() {
+        let Some(cause) = finding.follows.as_ref().filter(|cause| mended.contains(cause)) else { continue };
         if finding.repair.as_ref().is_some_and(|repair| *repair != Repair::Load) {
             (finding.repair, finding.can_fix, finding.asks) = (None, false, false);
+        } else if unasked.contains(cause) {
+            finding.asks = false;
         }
     }
     // No configuration is loaded as long as something keeps it from loading.

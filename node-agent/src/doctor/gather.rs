@@ -95,8 +95,14 @@ pub async fn gather(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Facts {
     }
     progress("the plugins' files");
     plugins::look(&mut facts, &place.bin, &reader);
-    let unknown: Vec<String> =
-        facts.in_use().into_iter().flatten().filter(|n| !facts.is_loaded(n)).cloned().collect();
+    let listed = facts.conf().map(|conf| super::facts::expanded(&conf.names)).unwrap_or_default();
+    let unknown: Vec<String> = facts
+        .in_use()
+        .into_iter()
+        .flatten()
+        .filter(|n| !facts.is_loaded(n) || !listed.contains(*n))
+        .cloned()
+        .collect();
     if let Ok(env) = &env {
         facts.api.uses = uses(env, facts.api.root.as_ref().is_some_and(Result::is_ok), unknown).await;
     }

@@ -40,6 +40,8 @@ fn tail(path: &Path) -> String {
 /// Follows the log: every successful load forgets what was said before it.
 fn of(text: &str) -> Words {
     let mut said = Words::default();
+    // A command's own test of the configuration complains in the same file; only what the master says is about a reload.
+    let (mut reloading, told) = (None, text.contains("[notice]"));
     for entry in error_log::entries(text) {
         let says = |part: &str| entry.contains(part);
         // Of a new set of workers, after a start or a reload that was taken.
@@ -47,12 +49,14 @@ fn of(text: &str) -> Words {
             said = Words::default();
         } else if says("[notice]") && says(": reconfiguring") {
             (said.refused, said.emergency) = (None, None);
+            reloading = process(entry);
         } else if says("could not rebuild plugins iterator") {
             said.stale =
                 Some(words::sentence(after(entry, "plugins iterator via timer: ", "plugins iterator: ")));
         } else {
             match error_log::finding(entry) {
                 Some(Finding::InitFailed(words)) => said.refused = Some(words),
+                Some(Finding::Emergency(_)) if told && process(entry) != reloading => {}
                 // It is tried several times.
                 Some(Finding::Emergency(words)) if words.contains("still could not bind") => {
                     said.emergency.get_or_insert(words);
@@ -69,6 +73,11 @@ fn of(text: &str) -> Words {
         }
     }
     said
+}
+
+/// `… [notice] 4679#0: …`: who wrote it.
+fn process(entry: &str) -> Option<&str> {
+    entry.split_once("] ")?.1.split_once('#').map(|(pid, _)| pid)
 }
 
 /// What stands behind one of two marks, without nginx's context after it.
@@ -95,6 +104,9 @@ mod tests {
         let refused = Some("error building initial plugins: x plugin is in use but not enabled".to_owned());
         assert_eq!(of(&format!("{STARTED}{HUP}{REFUSED}")).refused, refused);
         assert_eq!(of(&format!("{HUP}{REFUSED}{HUP}{STARTED}")), Words::default());
+        let emerg = "2026/11/21 00:31:54 [emerg] 1#0: bind() to 127.0.0.1:80 failed\n";
+        assert!(of(&format!("{STARTED}{HUP}{emerg}")).emergency.is_some());
+        assert!(of(&format!("{STARTED}{HUP}{}", emerg.replace(" 1#0", " 9#0"))).emergency.is_none());
         let words = of(&format!("{STARTED}{STALE}{HUP}{REFUSED}"));
         assert_eq!(words.stale.as_deref(), Some("x plugin is in use but not enabled"));
         assert_eq!(words.refused, refused);

@@ -64,7 +64,7 @@ impl Inferred {
         armed: &KongEnv,
         master: Option<ProcessId>,
     ) -> Result<Environment, Failure> {
-        let conf = NodeConf::parse(text, renderer.dialect.grammar)?;
+        let conf = NodeConf::parse(text, armed.dialect.grammar)?;
         let fingerprint = fingerprint(&conf, armed);
         if let Some(key) = armed.secret_from_environment() {
             let message = format!(
@@ -132,7 +132,6 @@ pub struct Renderer<'a> {
     pub prefix: &'a Path,
     /// For one command.
     pub limit: Duration,
-    pub dialect: &'a Dialect,
 }
 
 impl Renderer<'_> {
@@ -143,7 +142,7 @@ impl Renderer<'_> {
         environment: &Environment,
         armed: &KongEnv,
     ) -> Result<BTreeSet<String>, Failure> {
-        let Self { cli, prefix, limit, dialect } = *self;
+        let Self { cli, prefix, limit } = *self;
         let scratch = Scratch::new(prefix, cli.user)?;
         let conf = scratch.write("kong.conf", text)?;
         let there = scratch.prefix();
@@ -156,7 +155,7 @@ impl Renderer<'_> {
             ));
         }
         let here = armed.get("prefix").map_or(prefix, Path::new);
-        let mut differences = armed.differences(here, &KongEnv::read(&there, dialect)?, &there);
+        let mut differences = armed.differences(here, &KongEnv::read(&there, &armed.dialect)?, &there);
         // `LUA_PATH` is in nginx's configuration only.
         let stray = |prefix: &Path, lua_path: &str| {
             kong_env::rendered_lua_path(prefix)

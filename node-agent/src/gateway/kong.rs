@@ -171,8 +171,7 @@ impl Kong {
             // There is no command to render anything with; what plugins and paths come from was looked at before.
             return Ok(Environment::new());
         }
-        let (limit, dialect) = (self.limits.command, &self.dialect());
-        let renderer = effective::Renderer { cli, prefix: self.prefix(), limit, dialect };
+        let renderer = effective::Renderer { cli, prefix: self.prefix(), limit: self.limits.command };
         self.inferred.settle(&renderer, text, armed, master).await
     }
 

@@ -94,7 +94,7 @@ fn unloaded(facts: &Facts, difference: &Difference) -> Finding {
         finding = listed(finding, "not loaded yet", written.difference(&armed));
         finding = listed(finding, "still loaded", armed.difference(&written));
     }
-    let ours_only = difference.contradicted.is_empty() && difference.added.is_empty();
+    let ours_only = difference.contradicted.is_empty();
     // A port or a database that changes on the way may be more than was meant.
     if ours_only { finding.repair(Repair::Load) } else { finding.repair_if_allowed(Repair::Load) }
 }

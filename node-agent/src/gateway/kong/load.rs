@@ -62,7 +62,7 @@ impl Kong {
         let mut environment = Environment::new();
         if let Some(armed) = &armed {
             let limit = self.limits.command;
-            let renderer = effective::Renderer { cli: &cli, prefix: self.prefix(), limit, dialect: &dialect };
+            let renderer = effective::Renderer { cli: &cli, prefix: self.prefix(), limit };
             let mut keys = renderer.render(&edited, own, armed).await?;
             keys.retain(|key| conf.conf.get(key).is_none() && !key.contains(' '));
             environment = armed.as_environment(&keys);

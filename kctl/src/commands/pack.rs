@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use kctl_shared::fault::Fault;
-use kctl_shared::package::{Package, load};
+use kctl_shared::package::Package;
 use serde::Serialize;
 
-use super::install::options;
+use super::lint;
 use crate::cli::{PackArgs, PackFormat};
 use crate::fail::Outcome;
 use crate::output::Printer;
@@ -26,7 +26,9 @@ struct Packed {
 }
 
 pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
-    let package = load(&args.source.reference, &options(&args.source)?).map_err(Fault::from)?;
+    let loaded = lint::take(&args.source)?;
+    lint::pass(&loaded, &args.judge, &[args.judge.kong.unwrap_or_default()])?;
+    let package = loaded.package;
     let unpacked = |e: std::io::Error| Fault::new("PACK_FAILED", e.to_string());
     let (bytes, suffix) = match args.format {
         PackFormat::Rock => (rock::rock(&package).map_err(unpacked)?, "all.rock"),

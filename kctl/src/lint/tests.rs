@@ -262,6 +262,19 @@ fn schemas() {
         ),
         ("3.9", "return { name = 'p' }", "SCHEMA_INVALID"),
         ("3.9", "return { fields = { { config = { type = 'record', fields = {} } } } }", "SCHEMA_INVALID"),
+        (
+            "3.9",
+            "return { name = 'p', fields = { { config = { type = 'record', fields = { { a = { type = 'string', \
+          default = require('some.lib').text } }, { b = { type = 'string', default = require('kong.constants').HEADERS.CONSUMER_ID } }, \
+          require('some.lib').field, { c = require('some.lib').typed } } } } } }",
+            "",
+        ),
+        (
+            "3.9",
+            "local t = require('cjson').decode(require('some.lib').text()) return { name = 'p', fields = { { config = \
+          { type = 'record', fields = t.fields } } } }",
+            "",
+        ),
         ("3.9", "return 1", "SCHEMA_INVALID"),
         ("3.9", "local x = {}", "SCHEMA_INVALID"),
         (

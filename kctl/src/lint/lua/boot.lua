@@ -148,7 +148,12 @@ local standin = setmetatable({
   node_id = function() return "00000000-0000-4000-8000-000000000000" end, sleep = function() end,
   uuid = function() return "00000000-0000-4000-8000-000000000000" end, md5 = function() return ("0"):rep(32) end,
   encode_base64 = function(text) return tostring(text) end, decode_base64 = function(text) return tostring(text) end,
-  json_encode = function() M.guessed = M.guessed + 1 return "{}" end, json_decode = host.json_decode,
+  json_encode = function() M.guessed = M.guessed + 1 return "{}" end, json_decode = function(text)
+    if raw_type(text) ~= "string" then M.guessed = M.guessed + 1 return M.proxy "cjson.decode()" end
+    local ok, value = raw_pcall(host.json_decode, text)
+    if not ok then error("Expected value but found invalid token at character 1", 2) end
+    return value
+  end,
   re_match = function() M.guessed = M.guessed + 1 return nil end,
   re_sub = function(text) M.guessed = M.guessed + 1 return text, 0 end,
 }, { __index = function(_, key) return function() M.guessed = M.guessed + 1 end end })
@@ -168,6 +173,18 @@ preload["kong.meta"] = function()
   local text = v.major .. "." .. v.minor .. ".0"
   return { version = text, core_version = text, _VERSION = text, _NAME = "kong", _SERVER_TOKENS = "kong/" .. text,
     _VERSION_TABLE = { major = v.major, minor = v.minor, patch = 0 } }
+end
+-- The constants that plugins put into tables while they are loaded; all others are pretended.
+preload["kong.constants"] = function()
+  local constants = proxy "kong.constants"
+  constants.HEADERS = setmetatable({ CONSUMER_ID = "X-Consumer-ID", CONSUMER_CUSTOM_ID = "X-Consumer-Custom-ID",
+    CONSUMER_USERNAME = "X-Consumer-Username", CREDENTIAL_USERNAME = "X-Credential-Username",
+    CREDENTIAL_IDENTIFIER = "X-Credential-Identifier", ANONYMOUS = "X-Anonymous-Consumer", VIA = "Via",
+    UPSTREAM_LATENCY = "X-Kong-Upstream-Latency", PROXY_LATENCY = "X-Kong-Proxy-Latency",
+    RATELIMIT_LIMIT = "X-RateLimit-Limit", RATELIMIT_REMAINING = "X-RateLimit-Remaining",
+    FORWARDED_HOST = "X-Forwarded-Host", FORWARDED_PREFIX = "X-Forwarded-Prefix", REQUEST_ID = "X-Kong-Request-Id" },
+    { __index = proxy "kong.constants.HEADERS" })
+  return constants
 end
 preload["kong.db.schema"] = function()
   local schema, callable = proxy "kong.db.schema", {}
@@ -320,7 +337,7 @@ _G.ngx.socket = setmetatable({}, { __index = function()
 end })
 _G.ngx.config.nginx_version = 1025003
 _G.ndk = proxy "ndk"
-if host.kong.number >= 15 then
+if host.kong.number >= 14 then
   local number = host.kong.major * 1000000 + host.kong.minor * 1000
   local configuration = setmetatable({ prefix = "/usr/local/kong", database = "postgres", role = "traditional",
     plugins = { "bundled" }, loaded_plugins = { [host.plugin] = true }, log_level = "notice", nginx_user = "kong kong",

@@ -67,6 +67,9 @@ end
 -- Each entry of `errors` is "path: what is wrong".
 local function add(errors, path, what) errors[#errors + 1] = path .. ": " .. what end
 
+-- Whether a value comes out of a module that is only pretended: of such nothing can be said.
+local function pretended(value) return type(value) == "table" and getmetatable(value) == false end
+
 local check_field, check_fields, check_checks
 
 local function scalar(kind, value)
@@ -76,7 +79,7 @@ end
 
 local function check_attribute(errors, path, name, kind, value, field, depth)
   local at = path .. "." .. name
-  if kind == "any" then
+  if kind == "any" or pretended(value) then
     return
   elseif kind == "default" then
     local wrong = M.value_error(field, value, 0)
@@ -127,7 +130,7 @@ local function check_attribute(errors, path, name, kind, value, field, depth)
 end
 
 function check_field(errors, path, field, depth)
-  if depth > MOST_DEPTH then return end
+  if depth > MOST_DEPTH or pretended(field) then return end
   if type(field) ~= "table" then return add(errors, path, "expected a record") end
   local names = {}
   for name in pairs(field) do names[#names + 1] = name end
@@ -135,7 +138,7 @@ function check_field(errors, path, field, depth)
   local kind = field.type
   if kind == nil then
     add(errors, path, "missing type declaration")
-  elseif not TYPES[kind] then
+  elseif not TYPES[kind] and not pretended(kind) then
     add(errors, path .. ".type", "expected one of the types Kong has, not " .. string.format("%q", tostring(kind)))
   end
   for _, name in ipairs(names) do
@@ -162,6 +165,7 @@ function check_field(errors, path, field, depth)
 end
 
 function check_fields(errors, path, fields, depth)
+  if pretended(fields) then return end
   if type(fields) ~= "table" then return add(errors, path, "expected an array") end
   if not is_array(fields) then
     return add(errors, path, "expected an array of tables with one field each")
@@ -172,7 +176,8 @@ function check_fields(errors, path, fields, depth)
       add(errors, at, "expected a map")
     else
       local name, field = next(entry)
-      if name == nil then add(errors, at, "field entry table is empty")
+      if pretended(entry) then name = nil
+      elseif name == nil then add(errors, at, "field entry table is empty")
       elseif type(name) ~= "string" then add(errors, at, "each key in fields must be a string")
       elseif next(entry, name) ~= nil then add(errors, at, "each field stands in a table of its own (length must be 1)")
       elseif type(field) ~= "table" then add(errors, path .. "." .. name, "'" .. name .. "' must be a table")
@@ -198,6 +203,7 @@ end
 
 -- What is wrong with a value under a field, or nil. Only defaults are measured here.
 function M.value_error(field, value, depth)
+  if pretended(value) or pretended(field) then return nil end
   if depth > MOST_DEPTH or value == null or type(field) ~= "table" then
     if value == null and type(field) == "table" and field.required then return "required field missing" end
     return nil
@@ -280,7 +286,9 @@ function M.plugin(schema)
   for _, entry in ipairs(schema.fields) do
     local name, field = next(entry)
     local expected = PARENT[name]
-    if not expected then
+    if name == nil or pretended(field) then
+      expected = nil
+    elseif not expected then
       add(errors, "fields." .. name, "cannot create a new field (a plugin's own fields stand inside config)")
     elseif field.type ~= expected and not (expected == "record" and field.type == "json") then
       add(errors, "fields." .. name, "cannot change type in a specialized field")

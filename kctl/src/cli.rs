@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::lint::{Policy, Target, policy};
+
 #[derive(Debug, Parser)]
 #[command(
     name = "kctl",
@@ -37,12 +39,15 @@ pub struct Global {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    #[value(alias = "human")]
     Table,
     Wide,
     Json,
     Yaml,
     Jsonl,
     Name,
+    /// SARIF 2.1.0; `kctl plugin lint` only.
+    Sarif,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,6 +99,8 @@ pub enum Command {
 pub enum PluginCommand {
     /// Write the sources of a new plugin.
     New(NewArgs),
+    /// Say what Kong would say about a plugin, without a Kong: exit 1 if it would refuse it.
+    Lint(LintArgs),
     /// Make one file of a plugin that LuaRocks, tar and kctl take; the same sources give the same bytes.
     Pack(PackArgs),
     /// Install a plugin, or upgrade it to another version, on every targeted node.
@@ -205,6 +212,8 @@ pub enum PackFormat {
 pub struct PackArgs {
     #[command(flatten)]
     pub source: SourceArgs,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
     #[arg(long, value_enum, default_value = "rock")]
     pub format: PackFormat,
     /// The file to write; named after the rock in this directory unless given.
@@ -215,7 +224,7 @@ pub struct PackArgs {
 /// Where a plugin's sources are.
 #[derive(Clone, Debug, Args)]
 pub struct SourceArgs {
-    /// Directory, x.rock, x.tar.gz or x.zip.
+    /// Directory, x.rock, x.tar.gz, x.zip or x.rockspec.
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// Which plugin, where the reference holds several.
@@ -230,12 +239,45 @@ pub struct SourceArgs {
     /// Permit modules beside the plugin that take the place of Kong's or OpenResty's own.
     #[arg(long)]
     pub allow_shadow: bool,
+    /// Take the files as they lie, as if there were no rockspec.
+    #[arg(long)]
+    pub ignore_rockspec: bool,
+    /// Take shared libraries too.
+    #[arg(long)]
+    pub allow_native: bool,
+}
+
+/// How a plugin is judged before anything is done with it.
+#[derive(Clone, Debug, Args)]
+pub struct JudgeArgs {
+    /// Kong to judge it for, e.g. 3.9, 3.x or 2.8.
+    #[arg(long, value_name = "VERSION", value_parser = Target::parse)]
+    pub kong: Option<Target>,
+    /// How grave a rule is: RULE=error|warning|note|off; repeat it for more.
+    #[arg(long, value_name = "RULE=LEVEL", value_parser = policy, value_delimiter = ',')]
+    pub policy: Vec<Policy>,
+    /// Do not judge it here.
+    #[arg(long)]
+    pub no_lint: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LintArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Show notes too.
+    #[arg(long)]
+    pub notes: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct InstallArgs {
     #[command(flatten)]
     pub source: SourceArgs,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
     /// Permit a lower version than the installed one.
     #[arg(long)]
     pub allow_downgrade: bool,

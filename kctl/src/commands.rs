@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod install;
+mod lint;
 mod new;
 mod operation;
 mod pack;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, PluginCommand};
+use crate::cli::{Cli, Command, Format, PluginCommand};
 use crate::client::Client;
 use crate::context;
 use crate::fail::{Fail, Outcome};
@@ -51,6 +52,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Outcome {
     let printer = Printer::new(&cli.global);
+    if printer.format == Format::Sarif && !matches!(cli.command, Command::Plugin(PluginCommand::Lint(_))) {
+        return Err(Fail::usage("FORMAT_UNKNOWN", "only lint speaks SARIF", "use -o json"));
+    }
     let verb =
         || -> Outcome<Verb> { Ok(Verb { client: Client::new(context::resolve(&cli.global)?), printer }) };
     match cli.command {
@@ -67,6 +71,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Cluster(_) => read::cluster(&verb()?).await,
         Command::Plugin(command) => match command {
             PluginCommand::New(args) => new::run(&printer, &args),
+            PluginCommand::Lint(args) => lint::run(&printer, &args),
             PluginCommand::Pack(args) => pack::run(&printer, &args),
             PluginCommand::Install(args) => install::run(&verb()?, *args).await,
             PluginCommand::Remove(args) => remove::run(&verb()?, args).await,

@@ -12,6 +12,8 @@ pub enum Fail {
     Usage(Fault),
     /// The operation finished but failed; what happened is told already.
     Operation,
+    /// The linter found errors; they are told already.
+    Findings,
     /// Still in progress after --timeout.
     Unfinished,
     Interrupted,
@@ -44,6 +46,7 @@ impl Fail {
     pub fn report(self) -> ExitCode {
         let (fault, code) = match self {
             Self::Operation => return ExitCode::from(3),
+            Self::Findings => return ExitCode::from(1),
             Self::Unfinished => return ExitCode::from(8),
             Self::Found { errors } => return ExitCode::from(if errors { 1 } else { 2 }),
             Self::Interrupted => return ExitCode::from(130),

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod context;
 mod fail;
+mod lint;
 mod output;
 mod progress;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     }
     match args.get(1).and_then(|a| a.to_str()) {
         Some("control-plane") => kctl_control_plane::main(args.into_iter().skip(1)),
+        Some(lint::VERB) => lint::main(),
         Some("node-agent") => kctl_node_agent::main(args.into_iter().skip(1)),
         _ => commands::run(args),
     }

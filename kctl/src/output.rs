@@ -30,11 +30,19 @@ impl Printer {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Table | Format::Wide => write!(out, "{}", text())?,
-            Format::Json => writeln!(out, "{}", pretty(value))?,
+            Format::Json | Format::Sarif => writeln!(out, "{}", pretty(value))?,
             Format::Jsonl => writeln!(out, "{}", json(value))?,
             Format::Yaml => write!(out, "{}", serde_norway::to_string(value).unwrap_or_default())?,
             Format::Name => writeln!(out, "{name}")?,
         }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Text that is a form of its own.
+    pub fn text(&self, text: &str) -> Outcome {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
         out.flush()?;
         Ok(())
     }
@@ -50,7 +58,7 @@ impl Printer {
         match self.format {
             Format::Table => write!(out, "{}", render(&table(false)))?,
             Format::Wide => write!(out, "{}", render(&table(true)))?,
-            Format::Json => writeln!(out, "{}", pretty(&values))?,
+            Format::Json | Format::Sarif => writeln!(out, "{}", pretty(&values))?,
             Format::Yaml => write!(out, "{}", serde_norway::to_string(&values).unwrap_or_default())?,
             Format::Jsonl => {
                 for value in values {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything that comes in is hostile until it is a [`Package`]: readers stream, stop at the first thing that is wrong,
-//! and never hold more than [`Limits`] allows. Nothing is written to disk here and no Lua is run: whether the code is
-//! any good is for Kong to say.
+//! and never hold more than [`Limits`] allows. Nothing is written to disk here and no Lua is run: rockspecs are run by
+//! the [`Evaluator`] that the caller brings, and whether the code is any good is for Kong and the linter to say.
 
 mod archive;
 mod artifact;
@@ -38,8 +38,10 @@ pub use error::PackageError;
 pub use extras::{gather, refuse_shadows, shadows};
 pub use hash::{digest_of, digest_with, hash_release, hash_tree};
 pub use limits::Limits;
+pub use lua::{Mention, Require, Scan};
 pub use naming::{MAX_VERSION, is_version};
-pub use source::{LoadOptions, load};
+pub use rockspec::{Evaluated, Evaluator, Key, Unread, Value};
+pub use source::{LoadOptions, Loaded, load, load_all_about};
 
 /// One file of a release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

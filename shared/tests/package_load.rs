@@ -16,5 +16,9 @@ mod refused_directories;
 mod refused_tars;
 #[path = "package_load/refused_zips.rs"]
 mod refused_zips;
+#[path = "package_load/repositories.rs"]
+mod repositories;
+#[path = "package_load/rockspecs.rs"]
+mod rockspecs;
 #[path = "package_load/shapes.rs"]
 mod shapes;

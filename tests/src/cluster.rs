@@ -101,6 +101,11 @@ impl Cluster {
         self.kctl(&["plugin", "install", path.to_str().unwrap(), "--all-nodes"])
     }
 
+    /// Installs what the linter would refuse, to hear what Kong itself says.
+    pub fn install_unjudged(&self, path: &Path) -> Ran {
+        self.kctl(&["plugin", "install", path.to_str().unwrap(), "--all-nodes", "--no-lint"])
+    }
+
     pub fn remove(&self, name: &str) -> Ran {
         self.kctl(&["plugin", "remove", name, "--all-nodes", "--yes"])
     }

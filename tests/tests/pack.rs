@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kctl_shared::package::{LoadOptions, load};
+use kctl_shared::package::{LoadOptions, Unread, load};
 use kctl_tests::cluster::{Cluster, Ran, kctl_binary};
 use kctl_tests::plugins;
 
@@ -51,14 +51,14 @@ fn files(root: &Path) -> Vec<String> {
 fn the_same_sources_give_the_same_bytes_and_the_same_release() {
     let temp = tempfile::tempdir().unwrap();
     let root = sources(temp.path());
-    let release = load(&root, &LoadOptions::default()).unwrap();
+    let release = load(&root, &LoadOptions::default(), &Unread).unwrap();
     for format in ["rock", "tar-gz"] {
         let first = pack(temp.path(), &[root.to_str().unwrap(), "--format", format]);
         let name = first.file_name().unwrap().to_str().unwrap().to_owned();
         assert!(name.starts_with("kong-plugin-packed_up-1.2.3-1."), "{name}");
         let again = pack(temp.path(), &[root.to_str().unwrap(), "--format", format, "--file", "again"]);
         assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(again).unwrap(), "{format}");
-        let packed = load(&first, &LoadOptions::default()).unwrap();
+        let packed = load(&first, &LoadOptions::default(), &Unread).unwrap();
         assert_eq!((packed.digest(), &packed.version), (release.digest(), &release.version), "{format}");
     }
     let refused = kctl(temp.path(), &["plugin", "pack", "absent"]);

@@ -5,24 +5,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
-use kctl_shared::name::PluginName;
-use kctl_shared::package::{LoadOptions, Package, gather, load, pieces};
+use kctl_shared::package::{Package, pieces};
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
+use kctl_shared::proto::v1::node_service_client::NodeServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::upload_message::Part;
 use kctl_shared::proto::v1::{
-    InstallRequest, OperationAccepted, OperationView, RolloutPolicy, Target, UploadHeader, UploadMessage,
+    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, RolloutPolicy, Target, UploadHeader,
+    UploadMessage,
 };
 
-use super::Verb;
-use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, SourceArgs, TargetArgs};
+use super::{Verb, lint};
+use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
+use crate::lint::Target as Kong;
 use crate::progress;
 
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
     let method = method(&args.method)?;
-    let package = take(&args.source)?;
+    let loaded = lint::take(&args.source)?;
+    let package = &loaded.package;
     let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
     let size: u64 = package.files.iter().chain(&package.extras).map(|f| f.entry.size).sum();
     eprintln!(
@@ -38,8 +41,14 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     for path in &package.left_out {
         eprintln!("  left out   {path}");
     }
+    let kongs = match args.judge.kong {
+        Some(kong) => vec![kong],
+        None if args.judge.no_lint => Vec::new(),
+        None => kongs(verb).await?,
+    };
+    lint::pass(&loaded, &args.judge, &kongs)?;
     if !args.flow.dry_run {
-        upload(verb, &package, &digest.to_string(), &bytes).await?;
+        upload(verb, package, &digest.to_string(), &bytes).await?;
     }
     let request = InstallRequest {
         request_id: request_id(&args.flow)?,
@@ -112,23 +121,16 @@ fn method(args: &MethodArgs) -> Outcome<(String, String)> {
     }
 }
 
-/// The plugin, with what travels beside it.
-pub fn take(source: &SourceArgs) -> Result<Package, Fault> {
-    let options = options(source)?;
-    let package = load(&source.reference, &options)?;
-    let (dependencies, allow_shadow) = (&source.dependencies, source.allow_shadow);
-    let mut package = gather(package, &source.reference, dependencies, allow_shadow, &options.limits)?;
-    if let Some(version) = options.version {
-        package.version = version;
-    }
-    Ok(package)
-}
-
-/// How a reference of the command line is to be read.
-fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
-    let name = source.name.as_deref().map(PluginName::parse).transpose();
-    let name = name.map_err(|e| Fault::new(e.code, e.message))?;
-    Ok(LoadOptions { name, version: source.as_version.clone(), ..LoadOptions::default() })
+/// The versions of Kong there are in the cluster; the newest known if none can be told.
+async fn kongs(verb: &Verb) -> Outcome<Vec<Kong>> {
+    let nodes = verb.client.call(|channel| async move {
+        Ok(NodeServiceClient::new(channel).list(ListNodesRequest::default()).await?.into_inner())
+    });
+    let mut found: Vec<Kong> =
+        nodes.await?.nodes.iter().filter_map(|n| Kong::parse(&n.kong_version).ok()).collect();
+    found.sort_by_key(|k| k.number());
+    found.dedup();
+    Ok(if found.is_empty() { vec![Kong::default()] } else { found })
 }
 
 async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &Bytes) -> Result<(), Fault> {

@@ -6,7 +6,7 @@ use kctl_shared::fault::Fault;
 use kctl_shared::package::{Package, rock};
 use serde::Serialize;
 
-use super::install::take;
+use super::lint;
 use crate::cli::{PackArgs, PackFormat};
 use crate::fail::Outcome;
 use crate::output::Printer;
@@ -27,7 +27,9 @@ struct Packed {
 }
 
 pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
-    let package = take(&args.source)?;
+    let loaded = lint::take(&args.source)?;
+    lint::pass(&loaded, &args.judge, &[args.judge.kong.unwrap_or_default()])?;
+    let package = loaded.package;
     let unpacked = |e: std::io::Error| Fault::new("PACK_FAILED", e.to_string());
     let (bytes, suffix) = match args.format {
         PackFormat::Rock => (rock::rock(&package).map_err(unpacked)?, "all.rock"),

@@ -18,7 +18,7 @@ use crate::kong::conf::{BUNDLED_PLUGINS, Conf};
 use crate::kong::db::{Data, Store};
 use crate::kong::raw;
 
-pub use sources::KONG_LUA;
+pub use sources::{KONG_LUA, find as source};
 
 /// Runs a chunk in a coroutine and returns its error with the traceback that nginx would print: without the frames of
 /// the guard itself, in the outer traceback and in those that Kong has put into the message.

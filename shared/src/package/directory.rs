@@ -12,10 +12,11 @@ use super::tree::Tree;
 use super::{archive, path};
 
 /// Reads `dir`, without dot directories, tests and vendored trees. A directory that lies in a `kong/plugins` itself keeps
-/// that in its paths, so that `kong/plugins/NAME` can be given as well as what is around it.
-pub(super) fn read(dir: &Path, tree: &mut Tree<'_>) -> Result<(), PackageError> {
+/// that in its paths, so that `kong/plugins/NAME` can be given as well as what is around it; what is kept so is returned.
+pub(super) fn read(dir: &Path, tree: &mut Tree<'_>) -> Result<String, PackageError> {
     let real = fs::canonicalize(dir).map_err(|e| archive::unreadable(&e, &dir.to_string_lossy()))?;
-    let mut waiting = vec![(real.clone(), outer(&real))];
+    let prefix = outer(&real);
+    let mut waiting = vec![(real, prefix.clone())];
     while let Some((dir, prefix)) = waiting.pop() {
         if waiting.len() > tree.limits.max_entries {
             let message = format!("more than {} directories", tree.limits.max_entries);
@@ -41,7 +42,7 @@ pub(super) fn read(dir: &Path, tree: &mut Tree<'_>) -> Result<(), PackageError> 
             }
         }
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&prefix).into_owned())
 }
 
 fn one(file: &Path, raw: &[u8], found: &Metadata, tree: &mut Tree<'_>) -> Result<(), PackageError> {

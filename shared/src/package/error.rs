@@ -12,15 +12,18 @@ pub struct PackageError {
     pub message: String,
     /// What to do next; empty where the sentence says it already.
     pub hint: String,
+    /// Of `MULTIPLE_PLUGINS`: which.
+    pub plugins: Vec<String>,
 }
 
 impl PackageError {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: default_hint(code).into() }
+    /// `code` is one of those that [`super::load`] promises.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: default_hint(code).into(), plugins: Vec::new() }
     }
 
     #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
@@ -59,6 +62,18 @@ fn default_hint(code: &str) -> &'static str {
         }
         "NAME_UNKNOWN" => "name it with --name, or lay it out as `kong/plugins/NAME/handler.lua`",
         "VERSION_INVALID" => "1 to 64 letters, digits, `.`, `_`, `+`, `-`",
+        "ROCKSPEC_INVALID" | "ROCKSPEC_ENDLESS" => {
+            "correct the rockspec (`luarocks lint` reads it too), or take the files as they lie with --ignore-rockspec"
+        }
+        "ROCKSPEC_MODULE_MISSING" => {
+            "correct build.modules or add the file, or take the files as they lie with --ignore-rockspec"
+        }
+        "ROCKSPEC_NAME_MISMATCH" => {
+            "rename the rockspec or correct what it says, or take the files as they lie with --ignore-rockspec"
+        }
+        "ROCKSPEC_BUILD_TYPE" | "ROCKSPEC_HOOKS" => {
+            "no command of a rockspec is run here; if the Lua files are enough, take them as they lie with --ignore-rockspec"
+        }
         "FILE_CHANGED" => "run it again when nothing writes to the directory",
         _ => "",
     }
@@ -71,7 +86,7 @@ impl From<NameError> for PackageError {
             "NAME_RESERVED" => "rename the plugin's directory",
             _ => "name it with --name, or rename the plugin's directory",
         };
-        Self { code: e.code, message: e.message, hint: hint.into() }
+        Self { code: e.code, message: e.message, hint: hint.into(), plugins: Vec::new() }
     }
 }
 

@@ -1,14 +1,15 @@
 //! Which files of a tree are the plugin, and taking them out of it.
 
+mod choose;
 mod search;
 
 use super::error::{PackageError, shown};
 use super::naming::{self, Clues};
-use super::rockspec::Rockspec;
+use super::rockspec::{Evaluator, Found, Rockspec};
 use super::tree::{Body, Node, Tree, link_inside};
 use super::{archive, artifact, path};
 use crate::name::PluginName;
-use search::{Listing, Search};
+use search::Search;
 
 /// A directory with one of these is a plugin's. Kong needs both parts and says so itself when one is missing.
 pub(super) const MARKS: [&str; 4] = ["handler.lua", "handler/init.lua", "schema.lua", "schema/init.lua"];
@@ -17,6 +18,8 @@ const ELF: &[u8] = b"\x7fELF";
 const MAX_LEFT_OUT: usize = 100;
 
 type Files = Vec<(String, Vec<u8>)>;
+/// (path below `kong/plugins/NAME`, path in the tree)
+pub(super) type Listing = Vec<(String, String)>;
 
 #[derive(Debug)]
 pub(super) struct Query<'a> {
@@ -25,58 +28,91 @@ pub(super) struct Query<'a> {
     /// The name of the file or directory as it was given, without what says that it is an archive.
     pub stem: &'a str,
     pub archive: bool,
+    /// Path of the one rockspec to follow, if one was named.
+    pub rockspec: Option<String>,
+    pub ignore_rockspec: bool,
     /// Of the archive around this one.
-    pub rockspecs: Vec<Rockspec>,
+    pub outer: Vec<Found>,
 }
 
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub plugin: PluginName,
     pub files: Files,
+    /// (path below `kong/plugins/NAME`, path in the tree)
+    pub origins: Listing,
     pub left_out: Vec<String>,
-    pub rockspecs: Vec<Rockspec>,
+    pub rockspecs: Vec<Found>,
+    /// The one that speaks of this plugin.
+    pub rockspec: Option<Rockspec>,
 }
 
 #[derive(Debug)]
-pub(super) enum Found {
-    Plugin(Chosen),
+pub(super) enum Outcome {
+    Plugin(Box<Chosen>),
     /// No plugin, but one archive that may hold it.
     Inner {
         stem: String,
         bytes: Vec<u8>,
-        rockspecs: Vec<Rockspec>,
+        rockspecs: Vec<Found>,
     },
 }
 
-/// Looks for `kong/plugins/NAME` first; failing that for what the rockspec lists; failing that for a directory where
+/// Looks for `kong/plugins/NAME` first; failing that for what a rockspec lists; failing that for a directory where
 /// handler.lua lies bare; failing that for an archive inside.
-pub(super) fn find(mut tree: Tree<'_>, mut query: Query<'_>) -> Result<Found, PackageError> {
+pub(super) fn find(
+    mut tree: Tree<'_>,
+    mut query: Query<'_>,
+    lua: &dyn Evaluator,
+) -> Result<Outcome, PackageError> {
     let search = Search::new(&tree, query.archive);
     if !query.allow_native
         && let Some(file) = tree.nodes.keys().find(|p| search.usable(p) && path::native(p))
     {
         return Err(native(file));
     }
-    let mut rockspecs = search.rockspecs(&tree);
+    let mut rockspecs = match query.ignore_rockspec {
+        true => Vec::new(),
+        false => search.rockspecs(&tree, query.rockspec.as_deref(), lua),
+    };
     if rockspecs.is_empty() {
-        rockspecs = std::mem::take(&mut query.rockspecs);
+        rockspecs = std::mem::take(&mut query.outer);
     }
-    let (plugin, files, bare) = if let Some((name, root)) = search.canonical(&tree, query.wanted)? {
+    let read: Vec<&Rockspec> = rockspecs.iter().filter_map(|f| f.read.as_ref().ok()).collect();
+    let wanted = query.wanted;
+    let (name, list, rockspec, bare) = if let Some((name, root)) = search.canonical(&tree, wanted)? {
         // The name stands in the path and binds: it is what Kong will look for.
-        (PluginName::parse(&name)?, take_below(&mut tree, &root, false)?, None)
-    } else if let Some((name, list)) = search.listed(&tree, &rockspecs, query.wanted)? {
-        (PluginName::parse(&name)?, take_listed(&mut tree, list)?, None)
-    } else if let Some(root) = search.bare(&tree, query.wanted)? {
-        let files = take_below(&mut tree, &root, true)?;
-        let own = root.rsplit('/').next().unwrap_or_default();
-        let mut around = vec![own, search.wrapping.as_str(), query.stem];
-        around.retain(|n| !n.is_empty());
-        let clues = Clues { wanted: query.wanted, around, rockspecs: &rockspecs, files: &files };
-        (naming::plugin_name(&clues)?, files, Some(root))
+        let mut list = below(&tree, &root, false);
+        let above = root.strip_suffix(&format!("kong/plugins/{name}")).unwrap_or_default();
+        let spec = choose::fitting(&rockspecs, &name, above)?;
+        if let Some(spec) = spec {
+            choose::complete(&tree, &search, spec, &name, &mut list)?;
+        }
+        (Some(name), list, spec.cloned(), None)
+    } else if let Some((name, spec, base)) = search.listed(&tree, &read, wanted)? {
+        (Some(name.clone()), choose::listed(&tree, &search, spec, &base, &name)?, Some(spec.clone()), None)
+    } else if let Some(root) = search.bare(&tree, wanted)? {
+        let list = below(&tree, &root, true);
+        (None, list, choose::fitting(&rockspecs, "", &root)?.cloned(), Some(root))
+    } else if let Some(error) = choose::unreadable(&rockspecs) {
+        return Err(error);
     } else if query.archive {
         return inner(tree, rockspecs, &search);
     } else {
-        return Err(nothing());
+        return Err(nothing(&tree));
+    };
+    if let Some(refusal) = rockspec.as_ref().and_then(|r| r.refusal.clone()) {
+        return Err(refusal);
+    }
+    let files = take_listed(&mut tree, &list)?;
+    let plugin = match name {
+        Some(name) => PluginName::parse(&name)?,
+        None => {
+            let own = bare.as_deref().and_then(|b| b.rsplit('/').next()).unwrap_or_default();
+            let mut around = vec![own, search.wrapping.as_str(), query.stem];
+            around.retain(|n| !n.is_empty());
+            naming::plugin_name(&Clues { wanted, around, rockspecs: &read, files: &files })?
+        }
     };
     let elf = files.iter().find(|(_, bytes)| bytes.starts_with(ELF));
     if let (false, Some((file, _))) = (query.allow_native, elf) {
@@ -87,7 +123,7 @@ pub(super) fn find(mut tree: Tree<'_>, mut query: Query<'_>) -> Result<Found, Pa
         .iter()
         .filter(|(p, n)| matches!(n, Node::File(_)) && search.usable(p) && worth_telling(p, bare.as_deref()));
     let left_out = told.map(|(p, _)| p.clone()).take(MAX_LEFT_OUT).collect();
-    Ok(Found::Plugin(Chosen { plugin, files, left_out, rockspecs }))
+    Ok(Outcome::Plugin(Box::new(Chosen { plugin, files, origins: list, left_out, rockspecs, rockspec })))
 }
 
 /// For artifacts: the files of one `kong/plugins/NAME` at the root, and modules beside it.
@@ -99,7 +135,7 @@ pub(super) fn only_plugin(tree: Tree<'_>) -> Result<(PluginName, Files, Files), 
     let mut names: Vec<String> = tree.nodes.keys().filter_map(|p| marked(p)).collect();
     names.dedup();
     let plugin = match names.as_slice() {
-        [] => return Err(nothing()),
+        [] => return Err(none("there is neither a handler.lua nor a schema.lua of a plugin in it")),
         [one] => PluginName::parse(one)?,
         _ => return Err(artifact::not_canonical("it holds two plugins")),
     };
@@ -125,35 +161,26 @@ pub(super) fn only_plugin(tree: Tree<'_>) -> Result<(PluginName, Files, Files), 
 }
 
 /// Everything below `root` but dotfiles; of a bare directory Lua and libraries only, without tests.
-fn take_below(tree: &mut Tree<'_>, root: &str, bare: bool) -> Result<Files, PackageError> {
-    let below = search::below(&tree.nodes, root);
-    let wanted = below.filter(|(_, rest, node)| {
+fn below(tree: &Tree<'_>, root: &str, bare: bool) -> Listing {
+    let below = search::below(&tree.nodes, root).filter(|(_, rest, node)| {
         let skipped = path::hidden(rest) || bare && path::aside(rest);
         let lua = rest.ends_with(".lua") || path::native(rest);
-        !skipped && (!bare || lua || matches!(node, Node::Link))
+        !skipped && !matches!(node, Node::Directory) && (!bare || lua || matches!(node, Node::Link))
     });
-    let paths: Vec<(String, String)> =
-        wanted.map(|(path, rest, _)| (path.to_owned(), rest.to_owned())).collect();
-    let mut files = Vec::new();
-    for (path, rest) in paths {
-        if !matches!(tree.nodes.get(&path), Some(Node::Directory)) {
-            files.push((rest, take(tree, &path)?));
-        }
-    }
-    Ok(files)
+    below.map(|(path, rest, _)| (rest.to_owned(), path.to_owned())).collect()
 }
 
 /// One file may be listed as two modules.
-fn take_listed(tree: &mut Tree<'_>, list: Listing) -> Result<Files, PackageError> {
+fn take_listed(tree: &mut Tree<'_>, list: &Listing) -> Result<Files, PackageError> {
     let mut files: Files = Vec::new();
     let mut taken = std::collections::BTreeMap::new();
     for (rest, path) in list {
-        let bytes = match taken.get(&path) {
+        let bytes = match taken.get(path) {
             Some(at) => files.get(*at).map(|(_, b): &(String, Vec<u8>)| b.clone()).unwrap_or_default(),
-            None => take(tree, &path)?,
+            None => take(tree, path)?,
         };
         taken.entry(path).or_insert(files.len());
-        files.push((rest, bytes));
+        files.push((rest.clone(), bytes));
     }
     Ok(files)
 }
@@ -170,12 +197,12 @@ fn take(tree: &mut Tree<'_>, path: &str) -> Result<Vec<u8>, PackageError> {
 }
 
 /// The plugin may be in an archive inside this one.
-fn inner(mut tree: Tree<'_>, rockspecs: Vec<Rockspec>, search: &Search) -> Result<Found, PackageError> {
+fn inner(mut tree: Tree<'_>, rockspecs: Vec<Found>, search: &Search) -> Result<Outcome, PackageError> {
     let files = tree.nodes.iter().filter(|(_, n)| matches!(n, Node::File(Body::Kept(_) | Body::Dropped(_))));
     let mut archives = files.map(|(p, _)| p).filter(|p| search.usable(p) && path::archive(p));
-    let (Some(path), None) = (archives.next().cloned(), archives.next()) else { return Err(nothing()) };
+    let (Some(path), None) = (archives.next().cloned(), archives.next()) else { return Err(nothing(&tree)) };
     let stem = naming::stem(path.rsplit('/').next().unwrap_or(&path)).to_owned();
-    Ok(Found::Inner { stem, bytes: take(&mut tree, &path)?, rockspecs })
+    Ok(Outcome::Inner { stem, bytes: take(&mut tree, &path)?, rockspecs })
 }
 
 /// Whether a file beside the plugin may have been meant to be part of it.
@@ -191,8 +218,29 @@ fn worth_telling(path: &str, bare: Option<&str>) -> bool {
     })
 }
 
-fn nothing() -> PackageError {
-    PackageError::new("NO_PLUGIN_FOUND", "there is neither a handler.lua nor a schema.lua of a plugin in it")
+/// Says what it is instead, where that can be seen.
+fn nothing(tree: &Tree<'_>) -> PackageError {
+    let has = |end: &str| tree.nodes.keys().any(|p| p.ends_with(end) && !path::aside(p));
+    let server = [
+        ("go.mod", "Go"),
+        (".go", "Go"),
+        ("package.json", "JavaScript"),
+        (".py", "Python"),
+        (".wasm", "a Wasm filter"),
+    ];
+    match server.iter().find(|(end, _)| has(end)) {
+        Some((_, "a Wasm filter")) => none("there is no Lua plugin in it, only a Wasm filter")
+            .hint("Kong takes filters through `wasm_filters_path`, not through `plugins`"),
+        Some((_, language)) => none(&format!(
+            "there is no Lua plugin in it; it seems to be one for a plugin server, in {language}"
+        ))
+        .hint("kctl handles plugins in Lua; Kong runs others through `pluginserver_names`"),
+        None => none("there is neither a handler.lua nor a schema.lua of a plugin in it"),
+    }
+}
+
+fn none(why: &str) -> PackageError {
+    PackageError::new("NO_PLUGIN_FOUND", why)
 }
 
 fn native(path: &str) -> PackageError {

@@ -37,32 +37,70 @@ pub(super) struct Assignment {
     pub member: bool,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Scan {
-    pub assignments: Vec<Assignment>,
-    /// Constant arguments of `require`.
-    pub requires: Vec<String>,
+/// A call of `require`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Require {
+    /// The module, with `.` between its parts; `None` where the code works the name out itself.
+    pub module: Option<String>,
+    /// From 1.
+    pub line: usize,
+    /// In a `pcall`: the code has a way on without the module.
+    pub optional: bool,
 }
 
+/// A name, or a member of one, that a chunk reads: `loadstring`, `os.exit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mention {
+    pub name: String,
+    /// From 1.
+    pub line: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Scan {
+    pub(super) assignments: Vec<Assignment>,
+    /// Every call of `require`.
+    pub requires: Vec<Require>,
+    /// Every use of one of [`WATCHED`] that is not a field of something else.
+    pub mentions: Vec<Mention>,
+}
+
+/// What may matter to whoever lets the code run: libraries by their members, functions by their names.
+const WATCHED: &[&str] = &[
+    "os.exit",
+    "os.execute",
+    "os.remove",
+    "os.rename",
+    "io.popen",
+    "io.open",
+    "io.lines",
+    "package.loadlib",
+    "string.dump",
+    "loadstring",
+    "load",
+    "loadfile",
+    "dofile",
+];
+
 impl Scan {
+    /// Reads a chunk. Takes any bytes.
     pub fn of(source: &[u8]) -> Self {
-        let tokens = tokens(&source[..source.len().min(MAX_SCAN)]);
+        let (tokens, lines) = tokens(&source[..source.len().min(MAX_SCAN)]);
         let mut scan = Self::default();
         let mut constants = BTreeMap::new();
         let mut tables: Vec<usize> = Vec::new();
         for (at, token) in tokens.iter().enumerate() {
-            if scan.assignments.len() + scan.requires.len() >= MAX_FOUND {
+            if scan.assignments.len() + scan.requires.len() + scan.mentions.len() >= MAX_FOUND {
                 break;
             }
+            let line = lines.get(at).copied().unwrap_or_default();
             match token {
                 Token::Sign(b'{') => tables.push(at + 1),
                 Token::Sign(b'}') => {
                     tables.pop();
                 }
-                Token::Name("require") => {
-                    let open = usize::from(tokens.get(at + 1) == Some(&Token::Sign(b'(')));
-                    scan.requires.extend(constant(&tokens, at + 1 + open, &constants).map(|(text, _)| text));
-                }
+                Token::Name("require") => scan.requires.extend(required(&tokens, at, line, &constants)),
+                Token::Name(name) => scan.mentions.extend(mentioned(&tokens, at, name, line)),
                 Token::Assign => {
                     let Some((key, member)) = key(&tokens, at, &constants) else { continue };
                     // In `local a, b = …` the first value is not b's.
@@ -82,6 +120,11 @@ impl Scan {
         scan
     }
 
+    /// Constant arguments of `require`.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.requires.iter().filter_map(|r| r.module.as_deref())
+    }
+
     /// The first constant assigned to `key` as a field: in a table constructor, or as a member of something.
     pub fn field(&self, key: &str) -> Option<&str> {
         let fields = self.assignments.iter().filter(|a| a.key == key && (a.member || a.depth > 0));
@@ -91,15 +134,65 @@ impl Scan {
             .map(|(_, v)| v)
     }
 
-    /// The constant assigned to the global or local `key` outside any table.
-    pub fn variable(&self, key: &str) -> Option<&str> {
-        self.assignments.iter().find(|a| a.key == key && a.depth == 0 && !a.member)?.value.as_deref()
-    }
-
     /// Whether something is assigned to `key` in that table constructor.
     pub fn has(&self, table: usize, key: &str) -> bool {
         self.assignments.iter().any(|a| a.table == table && a.key == key)
     }
+}
+
+/// The `require` at `at`, if it is called there or handed to `pcall`.
+fn required(
+    tokens: &[Token<'_>],
+    at: usize,
+    line: usize,
+    constants: &BTreeMap<String, String>,
+) -> Option<Require> {
+    let before = |n: usize| at.checked_sub(n).and_then(|i| tokens.get(i));
+    let name = |n: usize| match before(n) {
+        Some(Token::Name(name)) => *name,
+        _ => "",
+    };
+    if matches!(before(1), Some(Token::Sign(b'.' | b':'))) {
+        return None;
+    }
+    let dotted = |text: String| text.replace('/', ".");
+    let handed = before(1) == Some(&Token::Sign(b'(')) && matches!(name(2), "pcall" | "xpcall");
+    if handed && tokens.get(at + 1) == Some(&Token::Sign(b',')) {
+        // xpcall has its handler in between.
+        let from = if name(2) == "pcall" { at + 2 } else { at + 4 };
+        let module = constant(tokens, from, constants).map(|(text, _)| dotted(text));
+        return Some(Require { module, line, optional: true });
+    }
+    // `a or require "b"` is a way on too.
+    let guarded = name(1) == "or"
+        || name(1) == "return" && name(4) == "function" && matches!(name(6), "pcall" | "xpcall");
+    let (open, called) = match tokens.get(at + 1) {
+        Some(Token::Sign(b'(')) => (1, true),
+        Some(Token::Text(_)) => (0, true),
+        _ => (0, false),
+    };
+    let module = constant(tokens, at + 1 + open, constants)
+        .filter(|(_, next)| open == 0 || tokens.get(*next) == Some(&Token::Sign(b')')))
+        .map(|(text, _)| dotted(text));
+    called.then_some(Require { module, line, optional: guarded })
+}
+
+/// The one of [`WATCHED`] that begins at `at`.
+fn mentioned(tokens: &[Token<'_>], at: usize, name: &str, line: usize) -> Option<Mention> {
+    if matches!(
+        at.checked_sub(1).and_then(|i| tokens.get(i)),
+        Some(Token::Sign(b'.' | b':') | Token::Name("function"))
+    ) {
+        return None;
+    }
+    let member = match (tokens.get(at + 1), tokens.get(at + 2)) {
+        (Some(Token::Sign(b'.')), Some(Token::Name(member))) => Some(*member),
+        _ => None,
+    };
+    let full = member.map_or(name.to_owned(), |m| format!("{name}.{m}"));
+    // A field of a table constructor or a local of that name is somebody else.
+    let assigned = tokens.get(at + 1) == Some(&Token::Assign);
+    (!assigned && WATCHED.contains(&full.as_str())).then_some(Mention { name: full, line })
 }
 
 /// A constant string expression at `at`, and where it ends.
@@ -152,8 +245,9 @@ fn key(tokens: &[Token<'_>], at: usize, known: &BTreeMap<String, String>) -> Opt
     }
 }
 
-fn tokens(source: &[u8]) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
+/// The tokens, and the line of each.
+fn tokens(source: &[u8]) -> (Vec<Token<'_>>, Vec<usize>) {
+    let (mut found, mut lines, mut line) = (Vec::new(), Vec::new(), 1);
     let mut rest = source;
     if rest.starts_with(b"#") {
         rest = &rest[rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len())..];
@@ -181,10 +275,14 @@ fn tokens(source: &[u8]) -> Vec<Token<'_>> {
             b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'#' | b'<' | b'>' => (Some(Token::Other), 1),
             b => (Some(Token::Sign(b)), 1),
         };
-        found.extend(token);
+        if let Some(token) = token {
+            found.push(token);
+            lines.push(line);
+        }
+        line += rest[..used].iter().filter(|b| **b == b'\n').count();
         rest = &rest[used..];
     }
-    found
+    (found, lines)
 }
 
 fn word(source: &[u8], part: impl Fn(u8) -> bool) -> usize {
@@ -280,6 +378,37 @@ mod tests {
         ] {
             assert_eq!(Scan::of(source.as_bytes()).field("VERSION"), version, "{source}");
         }
+    }
+
+    #[test]
+    fn requires_and_what_else_matters() {
+        let source = r#"
+            local require = require
+            local a = require "kong.plugins.x.a"
+            local b = require("kong/plugins/x/b").new()
+            local name = "x"
+            local c = require("kong.plugins." .. name .. ".c")
+            local ok, d = pcall(require, "resty.d")
+            local ok, e = pcall(function() return require("resty.e") end)
+            local f = require("resty." .. conf.f)
+            local g = loader.require("none")
+            os.exit(1) ngx.os.exit() local t = { load = 1 } t.load() loadstring("x")()
+        "#;
+        let scan = Scan::of(source.as_bytes());
+        let found: Vec<_> = scan.requires.iter().map(|r| (r.line, r.module.as_deref(), r.optional)).collect();
+        assert_eq!(
+            found,
+            [
+                (3, Some("kong.plugins.x.a"), false),
+                (4, Some("kong.plugins.x.b"), false),
+                (6, Some("kong.plugins.x.c"), false),
+                (7, Some("resty.d"), true),
+                (8, Some("resty.e"), true),
+                (9, None, false),
+            ]
+        );
+        let found: Vec<_> = scan.mentions.iter().map(|m| (m.line, m.name.as_str())).collect();
+        assert_eq!(found, [(11, "os.exit"), (11, "loadstring")]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) struct Clues<'a> {
     pub wanted: Option<&'a PluginName>,
     /// Directory of the files, directory around all, file or directory as given; from the nearest to the farthest.
     pub around: Vec<&'a str>,
-    pub rockspecs: &'a [Rockspec],
+    pub rockspecs: &'a [&'a Rockspec],
     /// (path, content) of the plugin's files.
     pub files: &'a [(String, Vec<u8>)],
 }
@@ -74,7 +74,7 @@ pub(super) fn plugin_name(clues: &Clues<'_>) -> Result<PluginName, PackageError>
     if let Some(name) = clues.wanted {
         return Ok(name.clone());
     }
-    let packages = clues.rockspecs.iter().filter_map(|r| r.package.as_deref());
+    let packages = clues.rockspecs.iter().map(|r| r.package.as_str());
     let named = clues.around.iter().copied().chain(packages);
     let explicit = named.filter_map(|n| n.strip_prefix("kong-plugin-")).map(without_version);
     // A directory called `src` says where sources are, not what.
@@ -107,7 +107,7 @@ fn content<'a>(files: &'a [(String, Vec<u8>)], path: &str) -> Option<&'a [u8]> {
 fn required(files: &[(String, Vec<u8>)]) -> Option<String> {
     let mut names = BTreeSet::new();
     for (_, bytes) in files.iter().filter(|(path, _)| path.ends_with(".lua")) {
-        for module in Scan::of(bytes).requires {
+        for module in Scan::of(bytes).modules() {
             let Some((name, module)) = module.strip_prefix("kong.plugins.").and_then(|m| m.split_once('.'))
             else {
                 continue;

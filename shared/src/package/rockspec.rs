@@ -1,85 +1,159 @@
-//! What a rockspec says about where a plugin's modules are. It is read, never run.
+//! What a rockspec says about where a plugin's modules are.
+//!
+//! A rockspec is Lua and is run, as LuaRocks runs it, by whoever has a Lua at hand ([`Evaluator`]); here its globals are
+//! read and checked. Nothing that it describes (builds, hooks) is ever run.
 
-use super::lua::Scan;
+mod check;
+mod modules;
+mod value;
 
+use super::error::{PackageError, shown};
+use super::path;
+pub use value::{Evaluated, Key, Value};
+
+/// Runs a rockspec: with nothing around it, and with an end to its time and memory.
+pub trait Evaluator {
+    /// Runs the source; `name` is what Lua calls it in its messages.
+    ///
+    /// # Errors
+    /// `ROCKSPEC_INVALID` with Lua's words, `ROCKSPEC_ENDLESS` for one that does not end or takes too much memory.
+    fn evaluate(&self, name: &str, source: &[u8]) -> Result<Evaluated, PackageError>;
+}
+
+/// For whoever has no Lua: rockspecs are seen, never followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread;
+
+impl Evaluator for Unread {
+    fn evaluate(&self, _: &str, _: &[u8]) -> Result<Evaluated, PackageError> {
+        Err(PackageError::new("ROCKSPEC_UNREAD", "no Lua is at hand to read it"))
+    }
+}
+
+/// What one rockspec says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rockspec {
     /// The directory it is in, within the tree; empty for the root.
     pub dir: String,
     /// `NAME-VERSION-REVISION`, its file name without the extension.
     pub stem: String,
-    pub package: Option<String>,
-    /// (module below `kong.plugins`, e.g. `x.handler`; its file relative to the sources)
+    pub package: String,
+    /// `VERSION-REVISION`.
+    pub version: String,
+    /// (module with `.` between its parts, its Lua file relative to the sources)
     pub modules: Vec<(String, String)>,
+    /// As LuaRocks writes them, e.g. `lua-resty-http ~> 0.11`.
+    pub dependencies: Vec<String>,
+    /// What it would need that is never done here.
+    pub refusal: Option<PackageError>,
+    /// What is odd about it but does no harm; (rule, sentence).
+    pub oddities: Vec<(&'static str, String)>,
+}
+
+/// One rockspec of a tree: what it says, or why it says nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub dir: String,
+    pub stem: String,
+    pub read: Result<Rockspec, PackageError>,
+}
+
+impl Found {
+    pub fn read(file: &str, source: &[u8], lua: &dyn Evaluator) -> Self {
+        let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let stem = name.strip_suffix(".rockspec").unwrap_or(name).to_owned();
+        let read = lua.evaluate(name, source).and_then(|globals| Rockspec::of(dir, &stem, &globals));
+        Self { dir: dir.to_owned(), stem, read }
+    }
 }
 
 impl Rockspec {
-    pub fn parse(path: &str, source: &[u8]) -> Self {
-        let (dir, file) = path.rsplit_once('/').unwrap_or(("", path));
-        let scan = Scan::of(source);
-        let modules = scan.assignments.iter().filter(|a| !a.member && a.depth > 0).filter_map(|a| {
-            let module = a.key.strip_prefix("kong.plugins.")?;
-            let file = a.value.as_ref().filter(|f| f.ends_with(".lua"))?;
-            module.contains('.').then(|| (module.to_owned(), file.clone()))
-        });
-        Self {
+    fn of(dir: &str, stem: &str, globals: &Evaluated) -> Result<Self, PackageError> {
+        check::fields(stem, globals)?;
+        let text = |key: &str| globals.get(key).and_then(Value::text).unwrap_or_default().to_owned();
+        let mut spec = Self {
             dir: dir.to_owned(),
-            stem: file.strip_suffix(".rockspec").unwrap_or(file).to_owned(),
-            package: scan.variable("package").map(str::to_owned),
-            modules: modules.collect(),
+            stem: stem.to_owned(),
+            package: text("package"),
+            version: text("version"),
+            modules: Vec::new(),
+            dependencies: Vec::new(),
+            refusal: None,
+            oddities: Vec::new(),
+        };
+        spec.name_fits()?;
+        let dependencies = globals.get("dependencies").and_then(Value::table).unwrap_or_default();
+        spec.dependencies = dependencies.iter().filter_map(|(_, v)| v.text()).map(str::to_owned).collect();
+        modules::read(&mut spec, globals);
+        Ok(spec)
+    }
+
+    /// LuaRocks wants the file to be called after what is in it.
+    fn name_fits(&mut self) -> Result<(), PackageError> {
+        let (package, version) = (self.package.to_lowercase(), &self.version);
+        if self.stem == "rockspec" || self.stem == format!("{package}-{version}") {
+            return Ok(());
         }
+        let message = format!(
+            "{} says that it is {package} {version}, which LuaRocks expects in {package}-{version}.rockspec",
+            shown(&format!("{}.rockspec", self.stem))
+        );
+        let stem = self.stem.to_lowercase();
+        let bare = |name: &str| name.strip_prefix("kong-plugin-").unwrap_or(name).to_owned();
+        let (said, called) = (bare(&package), bare(&stem));
+        if called == said || called.starts_with(&format!("{said}-")) {
+            self.oddities.push(("ROCKSPEC_VERSION_MISMATCH", message));
+            return Ok(());
+        }
+        Err(PackageError::new("ROCKSPEC_NAME_MISMATCH", message))
     }
 
     /// Names of the plugins whose handler or schema it lists.
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         self.modules.iter().filter_map(|(module, _)| {
-            let (name, module) = module.split_once('.')?;
-            matches!(module, "handler" | "schema").then_some(name)
+            let (name, module) = module.strip_prefix("kong.plugins.")?.split_once('.')?;
+            matches!(module, "handler" | "schema" | "handler.init" | "schema.init").then_some(name)
         })
+    }
+
+    /// Whether it lists any module of that plugin.
+    pub fn knows(&self, plugin: &str) -> bool {
+        self.files(plugin).next().is_some()
     }
 
     /// (path below `kong/plugins/NAME`, file relative to the sources) of one plugin's modules, as LuaRocks places them: a
     /// file called init.lua stays one.
     pub fn files<'a>(&'a self, plugin: &'a str) -> impl Iterator<Item = (String, &'a str)> {
         self.modules.iter().filter_map(move |(module, file)| {
-            let module = module.strip_prefix(plugin)?.strip_prefix('.')?;
+            let module = module.strip_prefix("kong.plugins.")?.strip_prefix(plugin)?.strip_prefix('.')?;
             let path = module.replace('.', "/");
             let init =
                 file.rsplit('/').next() == Some("init.lua") && !(path == "init" || path.ends_with("/init"));
             Some((if init { format!("{path}/init.lua") } else { format!("{path}.lua") }, file.as_str()))
         })
     }
+
+    /// Where a listed file is in the tree, if it is one of `base`'s.
+    pub fn place(&self, base: &str, file: &str, max: usize) -> Option<String> {
+        let full = if base.is_empty() { file.to_owned() } else { format!("{base}/{file}") };
+        path::clean(full.as_bytes(), max).ok()
+    }
+
+    /// Whether this one is the newer of two of the same package: numbers are compared as numbers.
+    pub fn newer_than(&self, other: &Self) -> bool {
+        version_key(&self.version) > version_key(&other.version)
+    }
+}
+
+fn version_key(version: &str) -> Vec<(u64, String)> {
+    let parts = version.split(['.', '-', '_']);
+    parts
+        .map(|part| {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            (part[..digits].parse().unwrap_or(0), part[digits..].to_owned())
+        })
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_usual_template_with_concatenated_names() {
-        let source = br#"
-            local plugin_name = "myplugin"
-            local package_name = "kong-plugin-" .. plugin_name
-            package = package_name
-            version = "0.1.0-1"
-            build = { type = "builtin", modules = {
-              ["kong.plugins." .. plugin_name .. ".handler"] = "kong/plugins/" .. plugin_name .. "/handler.lua",
-              ["kong.plugins.myplugin.schema"] = "./src/schema.lua",
-              ["kong.plugins.myplugin.migrations"] = "src/migrations/init.lua",
-              ["resty.other"] = "lib/other.lua",
-            } }"#;
-        let spec = Rockspec::parse("w/kong-plugin-myplugin-0.1.0-1.rockspec", source);
-        assert_eq!(spec.dir, "w");
-        assert_eq!(spec.package.as_deref(), Some("kong-plugin-myplugin"));
-        assert_eq!(spec.plugins().collect::<Vec<_>>(), ["myplugin", "myplugin"]);
-        let files: Vec<_> = spec.files("myplugin").collect();
-        assert_eq!(
-            files,
-            [
-                ("handler.lua".to_owned(), "kong/plugins/myplugin/handler.lua"),
-                ("schema.lua".to_owned(), "./src/schema.lua"),
-                ("migrations/init.lua".to_owned(), "src/migrations/init.lua"),
-            ]
-        );
-    }
-}
+mod tests;

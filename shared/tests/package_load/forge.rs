@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use kctl_shared::package::{LoadOptions, Package, PackageError, load};
+use kctl_shared::package::{Evaluated, Evaluator, Key, LoadOptions, Package, PackageError, Value, load};
 
 pub const HANDLER: &str =
     "local H = { PRIORITY = 1000, VERSION = \"1.2.0\" }\nfunction H:access(conf) end\nreturn H\n";
@@ -27,7 +27,50 @@ pub fn load_bytes(name: &str, bytes: &[u8], options: &LoadOptions) -> Result<Pac
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     fs::write(&path, bytes).unwrap();
-    load(&path, options)
+    load(&path, options, &Lua)
+}
+
+/// Runs rockspecs as kctl does, but in this process: what is tested here is what is made of them.
+#[derive(Debug)]
+pub struct Lua;
+
+impl Evaluator for Lua {
+    fn evaluate(&self, name: &str, source: &[u8]) -> Result<Evaluated, PackageError> {
+        let invalid =
+            |e: mlua::Error| PackageError::new("ROCKSPEC_INVALID", format!("{name}: {e}").replace('\n', " "));
+        let lua = mlua::Lua::new();
+        let globals = lua.create_table().map_err(invalid)?;
+        lua.load(source).set_environment(globals.clone()).exec().map_err(invalid)?;
+        let all = plain(&mlua::Value::Table(globals));
+        let named = |(key, value)| match key {
+            Key::Name(name) => Some((name, value)),
+            Key::Index(_) => None,
+        };
+        let globals = match all {
+            Value::Table(entries) => entries.into_iter().filter_map(named).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Evaluated { globals, undefined: Vec::new() })
+    }
+}
+
+fn plain(value: &mlua::Value) -> Value {
+    match value {
+        mlua::Value::String(text) => Value::Text(text.to_string_lossy()),
+        mlua::Value::Boolean(flag) => Value::Bool(*flag),
+        mlua::Value::Table(table) => {
+            let entries = table.pairs::<mlua::Value, mlua::Value>().map(|entry| {
+                let (key, value) = entry.unwrap();
+                let key = match key {
+                    mlua::Value::Integer(n) => Key::Index(n),
+                    key => Key::Name(key.to_string().unwrap()),
+                };
+                (key, plain(&value))
+            });
+            Value::Table(entries.collect())
+        }
+        other => other.as_f64().map_or_else(|| Value::Other(other.type_name().into()), Value::Number),
+    }
 }
 
 pub fn write_tree(dir: &Path, files: &[(String, Vec<u8>)]) -> PathBuf {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use kctl_shared::package::{LoadOptions, Package, load};
+use kctl_shared::package::{LoadOptions, Package, Unread, load};
 
 use crate::forge::{Header, Member, Tar, gz, zeros_gz, zip};
 
@@ -36,7 +36,7 @@ fn probe(path: &Path) -> (String, u64) {
 }
 
 fn load_and_tell(path: &Path) {
-    let code = match load(path, &LoadOptions::default()) {
+    let code = match load(path, &LoadOptions::default(), &Unread) {
         Ok(package) => {
             let artifact = package.to_artifact();
             drop(package);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
 
-use kctl_shared::package::{LoadOptions, Package, hash_tree, load};
+use kctl_shared::package::{LoadOptions, Package, Unread, hash_tree, load};
 use proptest::prelude::*;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -59,7 +59,7 @@ proptest! {
         let list: Vec<_> = files.iter().map(|(p, b)| (format!("kong/plugins/probe/{p}"), b.clone())).collect();
         write_tree(dir.path(), &list);
         let options = LoadOptions::default();
-        let package = load(dir.path(), &options).unwrap();
+        let package = load(dir.path(), &options, &Unread).unwrap();
         let digest = package.digest();
         prop_assert_eq!(package.files.len(), files.len());
         prop_assert!(package.files.iter().all(|f| files.get(&f.entry.path) == Some(&f.bytes)));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kctl_shared::package::{LoadOptions, load};
 
-use crate::forge::{assert_refused, probe, write_tree};
+use crate::forge::{Lua, assert_refused, probe, write_tree};
 
 type Evil = fn(&Path);
 
@@ -63,7 +63,7 @@ fn each_evil_directory_has_its_code() {
         let dir = tempfile::tempdir().unwrap();
         write_tree(dir.path(), &probe("kong/plugins/probe/"));
         evil(&dir.path().join("kong/plugins/probe"));
-        assert_refused(case, load(dir.path(), &LoadOptions::default()), code);
+        assert_refused(case, load(dir.path(), &LoadOptions::default(), &Lua), code);
     }
 }
 
@@ -71,13 +71,13 @@ fn each_evil_directory_has_its_code() {
 fn what_is_no_directory_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let absent = dir.path().join("absent");
-    assert_refused("absent", load(&absent, &LoadOptions::default()), "SOURCE_UNREADABLE");
+    assert_refused("absent", load(&absent, &LoadOptions::default(), &Lua), "SOURCE_UNREADABLE");
     let socket = dir.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    assert_refused("socket", load(&socket, &LoadOptions::default()), "NOT_AN_ARCHIVE");
+    assert_refused("socket", load(&socket, &LoadOptions::default(), &Lua), "NOT_AN_ARCHIVE");
     let large = dir.path().join("large.tar.gz");
     fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
-    assert_refused("1 TB", load(&large, &LoadOptions::default()), "ARCHIVE_TOO_LARGE");
+    assert_refused("1 TB", load(&large, &LoadOptions::default(), &Lua), "ARCHIVE_TOO_LARGE");
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn options_that_do_not_fit() {
     let dir = tempfile::tempdir().unwrap();
     write_tree(dir.path(), &probe("kong/plugins/probe/"));
     let named = LoadOptions { name: Some("other".parse().unwrap()), ..Default::default() };
-    assert_refused("another name", load(dir.path(), &named), "NAME_MISMATCH");
+    assert_refused("another name", load(dir.path(), &named, &Lua), "NAME_MISMATCH");
     for version in ["", "1 2", "1/2", "../1", "1\n", &"1".repeat(65)] {
         let options = LoadOptions { version: Some(version.into()), ..Default::default() };
-        assert_refused(version, load(dir.path(), &options), "VERSION_INVALID");
+        assert_refused(version, load(dir.path(), &options, &Lua), "VERSION_INVALID");
     }
 }

@@ -157,7 +157,9 @@ fn each_evil_tar_has_its_code() {
         ),
         (
             "one plugin in two forms",
-            good.clone().file(b"old/kong/plugins/probe/handler.lua", b"x"),
+            Tar::default()
+                .file(b"a/kong/plugins/p/handler.lua", b"x")
+                .file(b"b/kong/plugins/p/handler.lua", b"y"),
             "PLUGIN_TWICE",
         ),
         ("a name with a dot", Tar::default().file(b"kong/plugins/a.b/handler.lua", b"x"), "NAME_INVALID"),

@@ -2,18 +2,31 @@ use std::fs;
 
 use kctl_shared::package::{LoadOptions, Package, hash_tree, load};
 
-use crate::forge::{HANDLER, Member, SCHEMA, Tar, load_bytes, probe, write_tree, zip};
+use crate::forge::{HANDLER, Lua, Member, SCHEMA, Tar, load_bytes, probe, write_tree, zip};
 
 const ROCKSPEC: &str = r#"
     local plugin_name = "probe"
     package = "kong-plugin-" .. plugin_name
     version = "2.0.0-1"
+    source = { url = "git://example.com/probe" }
     build = { type = "builtin", modules = {
       ["kong.plugins." .. plugin_name .. ".handler"] = "src/handler.lua",
       ["kong.plugins.probe.schema"] = "src/schema.lua",
       ["kong.plugins.probe.sub.x"] = "src/sub/x.lua",
     } }
 "#;
+
+/// A rockspec that says no more than it must.
+fn bare_spec(stem: &str) -> String {
+    let (package, version) = stem
+        .rsplit_once('-')
+        .and_then(|(s, r)| {
+            let (package, version) = s.rsplit_once('-')?;
+            Some((package, format!("{version}-{r}")))
+        })
+        .unwrap();
+    format!("package = {package:?}\nversion = {version:?}\nsource = {{ url = \"git://x\" }}\nbuild = {{}}\n")
+}
 
 fn paths(package: &Package) -> Vec<&str> {
     package.files.iter().map(|f| f.entry.path.as_str()).collect()
@@ -89,14 +102,14 @@ fn every_directory_around_the_plugin_will_do() {
         ],
     );
     let around = ["repo", "repo/kong", "repo/kong/plugins", "repo/kong/plugins/probe"];
-    let packages = around.map(|d| load(&dir.path().join(d), &LoadOptions::default()).unwrap());
+    let packages = around.map(|d| load(&dir.path().join(d), &LoadOptions::default(), &Lua).unwrap());
     for package in &packages {
         assert_eq!(paths(package), ["data.json", "handler.lua", "schema.lua", "sub/x.lua"]);
         assert_eq!(package.digest(), packages[0].digest());
     }
     let link = dir.path().join("link");
     std::os::unix::fs::symlink("repo", &link).unwrap();
-    assert_eq!(load(&link, &LoadOptions::default()).unwrap(), packages[0]);
+    assert_eq!(load(&link, &LoadOptions::default(), &Lua).unwrap(), packages[0]);
 }
 
 #[test]
@@ -113,7 +126,7 @@ fn a_bare_directory_leaves_out_what_is_no_code_and_says_so() {
     ] {
         write_tree(&root, &[(path.into(), text.into())]);
     }
-    let package = load(&root, &LoadOptions::default()).unwrap();
+    let package = load(&root, &LoadOptions::default(), &Lua).unwrap();
     assert_eq!(package.plugin.as_str(), "probe");
     assert_eq!(paths(&package), ["handler.lua", "schema.lua", "sub/x.lua"]);
     assert_eq!(package.left_out, ["data.json"]);
@@ -147,19 +160,22 @@ fn where_the_version_comes_from() {
     let handler = "kong/plugins/probe/handler.lua";
     let spec = "kong-plugin-probe-2.0.0-1.rockspec";
     let older = "kong-plugin-probe-1.0.0-1.rockspec";
+    let (new, old) = (bare_spec("kong-plugin-probe-2.0.0-1"), bare_spec("kong-plugin-probe-1.0.0-1"));
+    let dev = bare_spec("probe-scm-1");
     let load = |files: &[(&str, &str)], version: Option<&str>| {
         let options = LoadOptions { version: version.map(Into::into), ..Default::default() };
         load_bytes("x.tgz", &tar(files), &options).unwrap().version
     };
-    assert_eq!(load(&[(handler, HANDLER), (spec, "")], Some("9")), "9");
-    assert_eq!(load(&[(handler, HANDLER), (spec, "")], None), "1.2.0");
-    assert_eq!(load(&[(handler, plain), (spec, "")], None), "2.0.0");
+    assert_eq!(load(&[(handler, HANDLER), (spec, &new)], Some("9")), "9");
+    assert_eq!(load(&[(handler, HANDLER), (spec, &new)], None), "1.2.0");
+    assert_eq!(load(&[(handler, plain), (spec, &new)], None), "2.0.0");
     // The nearest to the root counts.
-    assert_eq!(load(&[(handler, plain), (spec, ""), (&format!("rockspecs/{older}"), "")], None), "2.0.0");
+    let below = format!("rockspecs/{older}");
+    assert_eq!(load(&[(handler, plain), (spec, &new), (&below, &old)], None), "2.0.0");
     for files in [
         vec![(handler, plain)],
-        vec![(handler, plain), (spec, ""), (older, "")],
-        vec![(handler, plain), ("probe-scm-1.rockspec", "")],
+        vec![(handler, plain), (spec, &new), (older, &old)],
+        vec![(handler, plain), ("probe-scm-1.rockspec", &dev)],
         vec![(handler, "return { VERSION = 'not a version' }")],
     ] {
         let version = load(&files, None);
@@ -187,8 +203,8 @@ fn one_of_several_plugins_can_be_named() {
 
 #[test]
 fn what_a_rockspec_lists_must_be_there() {
-    let files =
-        [("src/handler.lua", HANDLER), ("src/schema.lua", SCHEMA), ("probe-2.0.0-1.rockspec", ROCKSPEC)];
+    let spec = "kong-plugin-probe-2.0.0-1.rockspec";
+    let files = [("src/handler.lua", HANDLER), ("src/schema.lua", SCHEMA), (spec, ROCKSPEC)];
     let error = load_bytes("x.tgz", &tar(&files), &LoadOptions::default()).unwrap_err();
     assert_eq!(error.code, "ROCKSPEC_MODULE_MISSING");
     assert!(error.message.contains("src/sub/x.lua"), "{}", error.message);

@@ -8,7 +8,7 @@ use std::process::Command;
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
-use kctl_shared::package::{LoadOptions, hash_tree, load};
+use kctl_shared::package::{LoadOptions, Unread, hash_tree, load};
 use kctl_shared::spec::{Grant, NodeSpec, PluginSpec, ReleaseRef};
 use kctl_tests::plugins;
 
@@ -58,7 +58,8 @@ impl Machine {
         fs::create_dir(job.path("artifacts")).unwrap();
         let releases = ["1.0.0", "2.0.0"].map(|version| {
             let package =
-                load(&plugins::good(&job.path("sources"), PLUGIN, version), &LoadOptions::default()).unwrap();
+                load(&plugins::good(&job.path("sources"), PLUGIN, version), &LoadOptions::default(), &Unread)
+                    .unwrap();
             let digest = package.digest();
             fs::write(job.path("artifacts").join(digest.hex()), package.to_artifact()).unwrap();
             ReleaseRef { version: version.into(), digest, method: Method::Store }

@@ -7,18 +7,15 @@ use super::MARKS;
 use crate::name::PluginName;
 use crate::package::error::{PackageError, shown};
 use crate::package::path;
-use crate::package::rockspec::Rockspec;
+use crate::package::rockspec::{Evaluator, Found, Rockspec};
 use crate::package::tree::{Body, Node, Tree};
 
 /// How deep a bare plugin may lie: an archive's wrapping directory, and `src` or the like.
 const MAX_BARE_DEPTH: usize = 4;
-/// How many rockspecs are read; as soon as there are two, none is followed.
-const MAX_ROCKSPECS: usize = 8;
+/// How many rockspecs are run: the last ones by name, since repositories keep those of old versions.
+const MAX_ROCKSPECS: usize = 16;
 /// In how many directories beside a rockspec its sources are looked for.
 const MAX_BASES: usize = 16;
-
-/// (path below `kong/plugins/NAME`, path in the tree)
-pub(super) type Listing = Vec<(String, String)>;
 
 #[derive(Debug)]
 pub(super) struct Search {
@@ -43,16 +40,21 @@ impl Search {
         !path::hidden(path) && !path::aside(inside)
     }
 
-    /// The rockspecs nearest to the root.
-    pub fn rockspecs(&self, tree: &Tree<'_>) -> Vec<Rockspec> {
+    /// The rockspecs nearest to the root, or those below it where several plugins bring one each. `only` is the one that
+    /// was asked for.
+    pub fn rockspecs(&self, tree: &Tree<'_>, only: Option<&str>, lua: &dyn Evaluator) -> Vec<Found> {
         let all = tree.nodes.iter().filter_map(|(p, node)| match node {
             Node::File(Body::Kept(bytes)) if p.ends_with(".rockspec") && self.usable(p) => Some((p, bytes)),
             _ => None,
         });
+        if let Some(only) = only {
+            return all.filter(|(p, _)| *p == only).map(|(p, bytes)| Found::read(p, bytes, lua)).collect();
+        }
         let depth = |p: &str| path::parts(p).count();
         let nearest = all.clone().map(|(p, _)| depth(p)).min().unwrap_or(0);
-        let nearest = all.filter(|(p, _)| depth(p) == nearest).take(MAX_ROCKSPECS);
-        nearest.map(|(p, bytes)| Rockspec::parse(p, bytes)).collect()
+        let mut nearest: Vec<_> = all.filter(|(p, _)| depth(p) == nearest).collect();
+        nearest.drain(..nearest.len().saturating_sub(MAX_ROCKSPECS));
+        nearest.into_iter().map(|(p, bytes)| Found::read(p, bytes, lua)).collect()
     }
 
     fn files<'t>(&'t self, tree: &'t Tree<'_>) -> impl Iterator<Item = &'t str> {
@@ -74,7 +76,11 @@ impl Search {
         }
         let Some(name) = pick(roots.keys().copied(), wanted)? else { return Ok(None) };
         let found: Vec<&str> = roots.get(name).into_iter().flatten().copied().collect();
-        match found.as_slice() {
+        // Examples and test setups keep copies further down; two at one depth are a question.
+        let depth = |root: &&&str| path::parts(root).count();
+        let least = found.iter().map(|r| depth(&r)).min().unwrap_or(0);
+        let nearest: Vec<&str> = found.iter().filter(|r| depth(r) == least).copied().collect();
+        match nearest.as_slice() {
             [] => Ok(None),
             [root, others @ ..] => match others.iter().find(|o| !same(tree, root, o)) {
                 None => Ok(Some((name.to_owned(), (*root).to_owned()))),
@@ -86,46 +92,44 @@ impl Search {
         }
     }
 
-    /// What the one rockspec lists of the plugin that is meant, if its files are here.
-    pub fn listed(
+    /// What a rockspec lists of the plugin that is meant, if its files are here: (plugin, its rockspec, where the sources
+    /// are).
+    pub fn listed<'r>(
         &self,
         tree: &Tree<'_>,
-        rockspecs: &[Rockspec],
+        rockspecs: &[&'r Rockspec],
         wanted: Option<&PluginName>,
-    ) -> Result<Option<(String, Listing)>, PackageError> {
-        // Several rockspecs are several versions' or several plugins': which one fits cannot be told.
-        let [rockspec] = rockspecs else { return Ok(None) };
-        let present = |base: &str, file: &str| {
-            let full = if base.is_empty() { file.to_owned() } else { format!("{base}/{file}") };
-            let full = path::clean(full.as_bytes(), tree.limits.max_path).ok()?;
-            matches!(tree.nodes.get(&full), Some(Node::File(_) | Node::Link)).then_some(full)
-        };
-        // A source rock has its sources in a directory beside the rockspec.
+    ) -> Result<Option<(String, &'r Rockspec, String)>, PackageError> {
+        let mut best: BTreeMap<&str, (&'r Rockspec, String)> = BTreeMap::new();
+        for rockspec in rockspecs {
+            let bases = self.bases(tree, rockspec);
+            for name in rockspec.plugins().collect::<BTreeSet<_>>() {
+                let marks = |base: &&String| {
+                    let mut marks = rockspec.files(name).filter(|(p, _)| MARKS.contains(&p.as_str()));
+                    marks.any(|(_, file)| present(tree, rockspec, base, file).is_some())
+                };
+                let Some(base) = bases.iter().find(marks) else { continue };
+                match best.get(name) {
+                    Some((other, _)) if !rockspec.newer_than(other) => {}
+                    _ => drop(best.insert(name, (rockspec, base.clone()))),
+                }
+            }
+        }
+        let Some(name) = pick(best.keys().copied(), wanted)? else { return Ok(None) };
+        Ok(best.get(name).map(|(spec, base)| (name.to_owned(), *spec, base.clone())))
+    }
+
+    /// Where a rockspec's sources may be: beside it, or, as source rocks have it, in a directory beside it.
+    pub fn bases(&self, tree: &Tree<'_>, rockspec: &Rockspec) -> Vec<String> {
         let beside = below(&tree.nodes, &rockspec.dir)
             .filter(|(_, rest, n)| matches!(n, Node::Directory) && !rest.contains('/') && self.usable(rest));
-        let bases: Vec<&str> =
-            std::iter::once(rockspec.dir.as_str()).chain(beside.map(|(p, ..)| p).take(MAX_BASES)).collect();
-        let base_of = |name: &str| {
-            let marks = |base: &str| {
-                rockspec
-                    .files(name)
-                    .any(|(p, file)| MARKS.contains(&p.as_str()) && present(base, file).is_some())
-            };
-            bases.iter().copied().find(|b| marks(b))
-        };
-        let names: BTreeSet<&str> = rockspec.plugins().filter(|n| base_of(n).is_some()).collect();
-        let Some(name) = pick(names.into_iter(), wanted)? else { return Ok(None) };
-        let Some(base) = base_of(name) else { return Ok(None) };
-        let mut list = Vec::new();
-        for (path, file) in rockspec.files(name) {
-            let full = present(base, file).ok_or_else(|| {
-                let message = format!("{}.rockspec lists {}, which is not there", rockspec.stem, shown(file));
-                PackageError::new("ROCKSPEC_MODULE_MISSING", message)
-                    .hint("correct build.modules or add the file")
-            })?;
-            list.push((path, full));
-        }
-        Ok(Some((name.to_owned(), list)))
+        let above = rockspec.dir.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+        // A rockspec in a folder of rockspecs speaks of the repository around it.
+        let above = above.or_else(|| (!rockspec.dir.is_empty()).then(String::new));
+        std::iter::once(rockspec.dir.clone())
+            .chain(above)
+            .chain(beside.map(|(p, ..)| p.to_owned()).take(MAX_BASES))
+            .collect()
     }
 
     /// The directory where handler.lua and schema.lua lie outside any `kong/plugins`.
@@ -157,6 +161,12 @@ impl Search {
         let chosen = pick(by_name.keys().map(String::as_str), wanted)?;
         Ok(chosen.and_then(|n| by_name.get(n)).map(|d| (*d).to_owned()))
     }
+}
+
+/// A file that a rockspec lists, if it is there.
+pub(super) fn present(tree: &Tree<'_>, rockspec: &Rockspec, base: &str, file: &str) -> Option<String> {
+    let full = rockspec.place(base, file, tree.limits.max_path)?;
+    matches!(tree.nodes.get(&full), Some(Node::File(_) | Node::Link)).then_some(full)
 }
 
 /// Everything below a directory, as (path, path below it, node).
@@ -201,7 +211,9 @@ fn pick<'n>(
         ([name], None) => Ok(Some(name)),
         (all, None) => {
             let message = format!("it holds {} plugins: {}", all.len(), list());
-            Err(PackageError::new("MULTIPLE_PLUGINS", message).hint("say which one with --name"))
+            let mut error = PackageError::new("MULTIPLE_PLUGINS", message).hint("say which one with --name");
+            error.plugins = all.iter().map(|n| (*n).to_owned()).collect();
+            Err(error)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One effect of the agent on the world.
 
+use std::collections::BTreeMap;
+
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Grant, Placement, ReleaseRef};
 
@@ -18,8 +20,8 @@ pub enum Action {
         wanted: Wanted,
         how: Preflight,
     },
-    /// Make the running Kong as `wanted` says, and prove it.
-    Enact { plugin: PluginName, grant: Grant, wanted: Wanted },
+    /// Make the running Kong as `wanted` says, and prove it: one reload for all plugins that wait for one.
+    Enact { plugins: BTreeMap<PluginName, Grant>, wanted: Wanted },
     /// Go on bringing back what was proven last.
     PutBack,
     /// Undo a placement of a release, by its method's counterpart.

@@ -1,6 +1,6 @@
 //! The agent's loop: take the newest spec, observe, reconcile, execute one action, report, again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::config::Preflight;
 use crate::gateway::{EnactError, Gateway, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
-use crate::reconcile::{Observed, reconcile};
+use crate::reconcile::{Observed, Policy, reconcile};
 use crate::status;
 
 /// Kong is looked at this often while nothing changes, so that what others do to it shows.
@@ -45,6 +45,7 @@ pub struct Agent {
     pub specs: mpsc::Receiver<NodeSpec>,
     pub status: watch::Sender<NodeStatus>,
     pub entities: watch::Receiver<Option<EntityReport>>,
+    pub policy: Policy,
     /// The accepted spec, for the entity worker.
     pub accepted: watch::Sender<Option<NodeSpec>>,
 }
@@ -107,12 +108,21 @@ impl Agent {
             managed: record.managed.clone(),
             idle_generations: false,
             notices: self.packages.notices(),
+            damaged: self.packages.damaged(),
+            tainted: record.tainted.clone(),
+            last_reload: record.last_reload,
+            policy: self.policy,
         };
         observed.idle_generations = !self.packages.idle_generations(&used(&observed)).is_empty();
         observed
     }
 
-    fn publish(&self, spec: Option<&NodeSpec>, observed: &Observed, doing: Option<(&PluginName, StepWord)>) {
+    fn publish(
+        &self,
+        spec: Option<&NodeSpec>,
+        observed: &Observed,
+        doing: Option<(&[PluginName], StepWord)>,
+    ) {
         let record = self.ledger.record();
         let mut status = status::compose(spec, observed, &record.attempts, doing);
         status.task = self.entities.borrow().clone();
@@ -122,7 +132,7 @@ impl Agent {
     async fn execute(&mut self, action: Action, spec: Option<&NodeSpec>, observed: &Observed) {
         match action {
             Action::Fetch { plugin, grant, release } => {
-                self.publish(spec, observed, Some((&plugin, StepWord::Fetching)));
+                self.publish(spec, observed, Some((std::slice::from_ref(&plugin), StepWord::Fetching)));
                 let placed = match self.artifacts.fetch(&release.digest).await {
                     Ok(bytes) => {
                         let lua_path = observed.kong.lua_path.as_deref();
@@ -130,15 +140,21 @@ impl Agent {
                     }
                     Err(fault) => Err(Failure::new("FETCH_FAILED", fault.to_string())),
                 };
+                let damaged = observed.damaged.get(&plugin).is_some_and(|d| d.contains(&release.placement()));
                 match placed {
-                    Ok(()) => self.ledger.update("ledger.worked", |r| r.attempts.succeed(&plugin, grant)),
+                    Ok(()) => self.ledger.update("ledger.worked", |r| {
+                        r.attempts.succeed(&plugin, grant);
+                        if damaged {
+                            r.tainted.insert(plugin.clone());
+                        }
+                    }),
                     // The network and the disk get better by themselves; wrong bytes do not.
                     Err(f) if may_pass(&f) => self.wait(&plugin, grant, f),
                     Err(f) => self.fail(&plugin, grant, f),
                 }
             }
             Action::Preflight { plugin, grant, release, wanted, how } => {
-                self.publish(spec, observed, Some((&plugin, StepWord::Preflight)));
+                self.publish(spec, observed, Some((std::slice::from_ref(&plugin), StepWord::Preflight)));
                 match self.preflight(wanted, how).await {
                     Ok(()) => {
                         self.ledger.update("ledger.passed", |r| r.attempts.pass(&plugin, grant, release, how))
@@ -146,9 +162,10 @@ impl Agent {
                     Err(failure) => self.fail(&plugin, grant, failure),
                 }
             }
-            Action::Enact { plugin, grant, wanted } => {
-                self.publish(spec, observed, Some((&plugin, StepWord::Linking)));
-                self.enact(&plugin, grant, wanted, spec, observed).await;
+            Action::Enact { plugins, wanted } => {
+                let names: Vec<PluginName> = plugins.keys().cloned().collect();
+                self.publish(spec, observed, Some((&names, StepWord::Linking)));
+                self.enact(&plugins, wanted, spec, observed).await;
             }
             Action::PutBack => {
                 let before = self.ledger.record().proven.clone();
@@ -161,7 +178,7 @@ impl Agent {
                 }
             }
             Action::Delete { plugin, placement } => {
-                self.publish(spec, observed, Some((&plugin, StepWord::Purging)));
+                self.publish(spec, observed, Some((std::slice::from_ref(&plugin), StepWord::Purging)));
                 let wanted = spec.and_then(|s| s.plugins.get(&plugin));
                 let (grant, stays) = wanted.map(|p| (p.grant, p.enabled.is_some())).unwrap_or_default();
                 if let Err(failure) = self.delete(&plugin, &placement, stays, observed).await {
@@ -237,8 +254,7 @@ impl Agent {
 
     async fn enact(
         &mut self,
-        plugin: &PluginName,
-        grant: Grant,
+        plugins: &BTreeMap<PluginName, Grant>,
         mut wanted: Wanted,
         spec: Option<&NodeSpec>,
         observed: &Observed,
@@ -247,14 +263,14 @@ impl Agent {
         for (name, release) in &wanted.listed {
             if !self.packages.verify(name, &release.placement()) {
                 let message = format!("the files of {name} {} are not what was placed", release.version);
-                return self.fail(plugin, grant, Failure::new("FILES_CHANGED", message));
+                return self.give_up(plugins, &Failure::new("FILES_CHANGED", message));
             }
         }
         if let Err(failure) = self.deploy(&wanted).await {
             return if may_pass(&failure) {
-                self.wait(plugin, grant, failure)
+                self.hold(plugins, &failure)
             } else {
-                self.fail(plugin, grant, failure)
+                self.give_up(plugins, &failure)
             };
         }
         // What an interrupted try left in the conf may be just this: then nothing new is made.
@@ -262,16 +278,18 @@ impl Agent {
             Some(generation) => Some(generation),
             None => match self.link(&wanted, Links::Placed) {
                 Ok(generation) => generation,
-                Err(failure) => return self.wait(plugin, grant, failure),
+                Err(failure) => return self.hold(plugins, &failure),
             },
         };
         self.ledger.update("ledger.managed", |r| {
-            r.managed.insert(plugin.clone());
+            r.managed.extend(plugins.keys().cloned());
+            r.last_reload = Some(Timestamp::now());
         });
         let before = self.ledger.record().proven.clone();
         let (record, entities) = (self.ledger.record(), self.entities.borrow().clone());
+        let names: Vec<PluginName> = plugins.keys().cloned().collect();
         let progress = |word: StepWord| {
-            let mut status = status::compose(spec, observed, &record.attempts, Some((plugin, word)));
+            let mut status = status::compose(spec, observed, &record.attempts, Some((&names, word)));
             status.task = entities.clone();
             send(&self.status, status);
         };
@@ -284,17 +302,33 @@ impl Agent {
         match outcome {
             Ok(()) => self.ledger.update("ledger.proven", |r| {
                 r.proven = wanted;
-                r.attempts.succeed(plugin, grant);
+                r.tainted.retain(|p| !plugins.contains_key(p));
+                plugins.iter().for_each(|(plugin, grant)| r.attempts.succeed(plugin, *grant));
             }),
-            Err(EnactError::Waiting(failure)) => self.wait(plugin, grant, failure),
+            Err(EnactError::Waiting(failure)) => self.hold(plugins, &failure),
             Err(EnactError::Refused(failure) | EnactError::PutBack(failure)) => {
-                self.fail(plugin, grant, failure)
+                self.give_up(plugins, &failure)
             }
-            Err(EnactError::NotPutBack(failure)) => self.ledger.update("ledger.put-back-due", |r| {
-                r.attempts.fail(plugin, grant, failure);
-                r.put_back_due = true;
-            }),
+            Err(EnactError::NotPutBack(failure)) => {
+                self.ledger.update("ledger.put-back-due", |r| r.put_back_due = true);
+                self.give_up(plugins, &failure);
+            }
         }
+    }
+
+    /// A change of one plugin failed for good; of a change of several, each is tried by itself.
+    fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>, failure: &Failure) {
+        if let (1, Some((plugin, grant))) = (plugins.len(), plugins.iter().next()) {
+            return self.fail(plugin, *grant, failure.clone());
+        }
+        tracing::warn!(?plugins, %failure, "one by one now");
+        self.ledger.update("ledger.failed", |r| {
+            plugins.iter().for_each(|(plugin, grant)| r.attempts.separate(plugin, *grant));
+        });
+    }
+
+    fn hold(&mut self, plugins: &BTreeMap<PluginName, Grant>, why: &Failure) {
+        plugins.iter().for_each(|(plugin, grant)| self.wait(plugin, *grant, why.clone()));
     }
 
     /// Puts files into the trees that others use too. A tree holds one copy: before another release replaces the one that
@@ -316,8 +350,13 @@ impl Agent {
 
     /// The generation that the conf names already, if it links exactly what is wanted.
     fn reusable(&self, wanted: &Wanted, observed: &Observed) -> Option<PathBuf> {
-        let generation = observed.kong.conf_generation.as_ref()?;
-        self.packages.links_exactly(generation, wanted).then(|| generation.clone())
+        // What was loaded from it meanwhile nobody knows.
+        if wanted.listed.keys().any(|plugin| observed.tainted.contains(plugin)) {
+            return None;
+        }
+        // The proven one may have been edited out of the conf while Kong still runs it.
+        let known = [&observed.kong.conf_generation, &observed.proven.generation];
+        known.into_iter().flatten().find(|g| self.packages.links_exactly(g, wanted)).cloned()
     }
 
     fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {

@@ -29,6 +29,9 @@ struct Attempt {
     /// Those among them that a started Kong took.
     #[serde(default)]
     booted: Vec<Option<ReleaseRef>>,
+    /// A reload together with others was not proven: the next one is for this plugin alone, so that the right one is blamed.
+    #[serde(default)]
+    alone: bool,
     #[serde(skip)]
     waiting: Option<Failure>,
     #[serde(skip)]
@@ -77,6 +80,15 @@ impl Attempts {
     /// Whether something is given the time to change by itself.
     pub fn is_pausing(&self, plugin: &PluginName, grant: Grant, now: Timestamp) -> bool {
         self.of(plugin, grant).is_some_and(|a| now < a.not_before)
+    }
+
+    pub fn must_go_alone(&self, plugin: &PluginName, grant: Grant) -> bool {
+        self.of(plugin, grant).is_some_and(|a| a.alone)
+    }
+
+    /// A change of several plugins failed, and nobody knows yet over which.
+    pub fn separate(&mut self, plugin: &PluginName, grant: Grant) {
+        self.edit(plugin, grant).alone = true;
     }
 
     pub fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {

@@ -7,8 +7,9 @@ use kctl_shared::fault::Fault;
 use kctl_shared::name::{GroupName, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::kong::KongConfig;
+use crate::gateway::kong::{KongConfig, Limits};
 use crate::gateway::locate;
+use crate::reconcile::Policy;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,12 +28,25 @@ pub struct Config {
     /// Where plugin files go; readable by Kong's workers.
     #[serde(default = "default_lua_dir")]
     pub lua_dir: PathBuf,
+    /// What is done about files and directives of kctl's that somebody else changed.
+    #[serde(default)]
+    pub drift: Drift,
     #[serde(default)]
     pub kong: KongSection,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drift {
+    /// They are made good, and it is told.
+    #[default]
+    Heal,
+    /// It is told.
+    Report,
+}
+
 /// What is not said is looked for, see [`locate`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KongSection {
     pub bin: Option<PathBuf>,
@@ -44,6 +58,25 @@ pub struct KongSection {
     pub preflight: Preflight,
     #[serde(default)]
     pub apply: Apply,
+    /// Shortest time from one reload to the next; putting back does not wait.
+    pub reload_interval_ms: u64,
+    /// Generations of old workers that may be alive when another one is added: each holds its own memory.
+    pub max_old_generations: usize,
+}
+
+impl Default for KongSection {
+    fn default() -> Self {
+        Self {
+            bin: None,
+            conf: None,
+            prefix: None,
+            luarocks: None,
+            preflight: Preflight::default(),
+            apply: Apply::default(),
+            reload_interval_ms: 1000,
+            max_old_generations: Limits::default().old_generations,
+        }
+    }
 }
 
 /// How a list is tried before anything running is touched; the later, the more thoroughly.
@@ -101,6 +134,10 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    pub fn policy(&self) -> Policy {
+        Policy { reload_interval_ms: self.kong.reload_interval_ms, heal: self.drift == Drift::Heal }
     }
 
     /// Where Kong is, as far as it was said, and where it was found otherwise.

@@ -41,10 +41,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     DAEMON.main(args, |config, shutdown| async move {
         let config = Config::load(&config)?;
         let kong = config.kong()?;
+        let old_generations = config.kong.max_old_generations;
+        let limits = kong::Limits { old_generations, ..kong::Limits::default() };
         tracing::info!(bin = %kong.bin.display(), conf = %kong.conf.display(), prefix = %kong.prefix.display(), "the Kong of this node");
         // One that was never started has no prefix, and nobody works on it.
         let _ours = Claim::on(&[&kong.prefix])?;
-        let gateway = Arc::new(kong::Kong::new(kong));
+        let gateway = Arc::new(kong::Kong::with_limits(kong, limits));
         run(config, gateway, shutdown).await
     })
 }
@@ -89,7 +91,17 @@ pub async fn run(
     let session = tokio::spawn(session.run(shutdown.clone()));
     let worker = tokio::spawn(entities::run(gateway.clone(), current_spec, leased, report, shutdown.clone()));
     let artifacts = Arc::new(Downloads { current: source, insecure: config.insecure });
-    let agent = Agent { gateway, artifacts, packages, ledger, specs: incoming, status, entities, accepted };
+    let agent = Agent {
+        gateway,
+        artifacts,
+        packages,
+        ledger,
+        specs: incoming,
+        status,
+        entities,
+        accepted,
+        policy: config.policy(),
+    };
     tokio::select! {
         // An action under way may be dropped: every durable step can be repeated.
         () = shutdown.cancelled() => {}

@@ -12,6 +12,7 @@ use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::NodeSpec;
+use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::Attempts;
@@ -32,6 +33,12 @@ pub struct Record {
     /// Number of the newest generation directory; never used again.
     pub generation: u64,
     pub put_back_due: bool,
+    /// When Kong was last told to load something else.
+    #[serde(default)]
+    pub last_reload: Option<Timestamp>,
+    /// Files of these were made good, and Kong was not reloaded since.
+    #[serde(default)]
+    pub tainted: BTreeSet<PluginName>,
 }
 
 #[derive(Debug)]

@@ -12,6 +12,7 @@
 
 mod disk;
 mod generation;
+mod intact;
 mod luarocks;
 mod manual;
 mod slot;
@@ -44,6 +45,7 @@ pub struct Packages {
     luarocks: Luarocks,
     /// What a person should know about plugins whose files could not all be taken away, until they are placed again.
     notices: Arc<Mutex<BTreeMap<PluginName, Failure>>>,
+    seen: Arc<Mutex<intact::Seen>>,
 }
 
 /// Runs what waits for the disk aside, so that the agent's one thread goes on.
@@ -85,12 +87,22 @@ impl Packages {
         make().map_err(|e| {
             Fault::new("LUA_DIR", format!("{}: {e}", root.display())).hint("check the agent's lua_dir")
         })?;
-        Ok(Self { root: root.to_owned(), luarocks: Luarocks::new(luarocks), notices: Arc::default() })
+        Ok(Self {
+            root: root.to_owned(),
+            luarocks: Luarocks::new(luarocks),
+            notices: Arc::default(),
+            seen: Arc::default(),
+        })
     }
 
     /// For a look at what another process works on: nothing is made or taken away.
     pub fn beside(root: &Path) -> Self {
-        Self { root: root.to_owned(), luarocks: Luarocks::new(None), notices: Arc::default() }
+        Self {
+            root: root.to_owned(),
+            luarocks: Luarocks::new(None),
+            notices: Arc::default(),
+            seen: Arc::default(),
+        }
     }
 
     fn slot(&self, plugin: &PluginName, placement: &Placement) -> PathBuf {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{Failure, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
@@ -33,6 +34,27 @@ pub struct Observed {
     pub idle_generations: bool,
     /// What the agent left behind because it was not its own.
     pub notices: Vec<Failure>,
+    /// Placements whose files are not those of the release any more.
+    pub damaged: BTreeMap<PluginName, BTreeSet<Placement>>,
+    /// Files of these were changed by others and are made good; what Kong loaded meanwhile nobody knows.
+    pub tainted: BTreeSet<PluginName>,
+    pub last_reload: Option<Timestamp>,
+    pub policy: Policy,
+}
+
+/// What a node's own configuration says about how its agent goes to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Milliseconds from one reload to the next; putting back does not wait.
+    pub reload_interval_ms: u64,
+    /// Make good what others changed in files and directives of ours, or only tell of it.
+    pub heal: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { reload_interval_ms: 0, heal: true }
+    }
 }
 
 pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now: Timestamp) -> Vec<Action> {
@@ -40,10 +62,16 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
         return vec![Action::PutBack];
     }
     let mut actions = Vec::new();
+    let mut turns = Vec::new();
     for (plugin, wanted) in &spec.plugins {
         let round = Round { plugin, spec: wanted, observed, attempts, now };
-        actions.extend(round.next());
+        match round.next() {
+            Some(Next::Now(action)) => actions.push(action),
+            Some(Next::Turn) => turns.push(round),
+            None => {}
+        }
     }
+    actions.extend(enact(&turns, observed, now));
     if actions.is_empty() && observed.idle_generations && observed.kong.facts.old_workers == 0 {
         actions.push(Action::CollectGenerations);
     }
@@ -57,6 +85,28 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
         Action::CollectGenerations => 5,
     });
     actions
+}
+
+/// One reload for all whose turn it is; a plugin that failed together with others gets one of its own.
+fn enact(turns: &[Round<'_>], observed: &Observed, now: Timestamp) -> Option<Action> {
+    let too_soon = observed.last_reload.is_some_and(|at| now.since(at) < observed.policy.reload_interval_ms);
+    if too_soon {
+        return None;
+    }
+    let alone = turns.iter().find(|t| t.attempts.must_go_alone(t.plugin, t.spec.grant));
+    let together = alone.map_or(turns, std::slice::from_ref);
+    let mut wanted = observed.proven.clone();
+    wanted.generation = None;
+    together.iter().for_each(|turn| turn.change(&mut wanted, turn.spec.enabled.as_ref()));
+    let plugins: BTreeMap<_, _> = together.iter().map(|t| (t.plugin.clone(), t.spec.grant)).collect();
+    (!plugins.is_empty()).then_some(Action::Enact { plugins, wanted })
+}
+
+/// The next step for one plugin.
+enum Next {
+    Now(Action),
+    /// Everything is prepared; what is missing is a reload.
+    Turn,
 }
 
 /// How thorough a preflight the spec asks for.
@@ -73,22 +123,23 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn next(&self) -> Option<Action> {
-        self.towards().or_else(|| self.delete())
+    fn next(&self) -> Option<Next> {
+        self.towards().or_else(|| self.delete().map(Next::Now))
     }
 
     /// The next step towards what should be there and listed.
-    fn towards(&self) -> Option<Action> {
+    fn towards(&self) -> Option<Next> {
         let (plugin, grant) = (self.plugin, self.spec.grant);
         if !self.attempts.may_try(plugin, grant, self.now) {
             return None;
         }
-        if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r)) {
-            return Some(Action::Fetch { plugin: plugin.clone(), grant, release: release.clone() });
+        if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r) || self.is_damaged(r)) {
+            let release = release.clone();
+            return Some(Next::Now(Action::Fetch { plugin: plugin.clone(), grant, release }));
         }
         if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r), how(self.spec)))
         {
-            return Some(self.preflight(Some(release), how(self.spec)));
+            return Some(Next::Now(self.preflight(Some(release), how(self.spec))));
         }
         // Nothing is asked of a Kong that does not run; why is part of the status.
         if self.observed.kong.facts.state != KongState::Running || self.is_as_wanted() || self.is_foreign() {
@@ -96,9 +147,9 @@ impl Round<'_> {
         }
         let enabled = self.spec.enabled.as_ref();
         if !self.passed(enabled, Preflight::Parse) {
-            return Some(self.preflight(enabled, Preflight::Parse));
+            return Some(Next::Now(self.preflight(enabled, Preflight::Parse)));
         }
-        Some(Action::Enact { plugin: plugin.clone(), grant, wanted: self.wanted(enabled) })
+        Some(Next::Turn)
     }
 
     fn preflight(&self, release: Option<&ReleaseRef>, how: Preflight) -> Action {
@@ -109,6 +160,14 @@ impl Round<'_> {
             wanted: self.wanted(release),
             how,
         }
+    }
+
+    /// Others changed its files, and they are to be made good.
+    fn is_damaged(&self, release: &ReleaseRef) -> bool {
+        let damaged = self.observed.damaged.get(self.plugin);
+        // What somebody else put there is not ours to make good.
+        let ours = !matches!(release.method, Method::Path { .. });
+        ours && self.observed.policy.heal && damaged.is_some_and(|d| d.contains(&release.placement()))
     }
 
     fn stored(&self, release: &ReleaseRef) -> bool {
@@ -122,6 +181,12 @@ impl Round<'_> {
     /// The last proven configuration with only this plugin changed, so that a failure is blamed on the right one.
     fn wanted(&self, release: Option<&ReleaseRef>) -> Wanted {
         let mut wanted = self.observed.proven.clone();
+        wanted.generation = None;
+        self.change(&mut wanted, release);
+        wanted
+    }
+
+    fn change(&self, wanted: &mut Wanted, release: Option<&ReleaseRef>) {
         wanted.unlisted.remove(self.plugin);
         match release {
             Some(release) => {
@@ -132,14 +197,17 @@ impl Round<'_> {
                 wanted.unlisted.insert(self.plugin.clone());
             }
         }
-        wanted.generation = None;
-        wanted
     }
 
     fn is_as_wanted(&self) -> bool {
-        let listed = self.observed.proven.listed.get(self.plugin);
+        let seen = self.observed;
+        let listed = seen.proven.listed.get(self.plugin);
         match &self.spec.enabled {
-            Some(release) => self.observed.proof_holds && listed.is_some_and(|l| l.is(release)),
+            Some(release) => {
+                let drifted = seen.policy.heal
+                    && (seen.tainted.contains(self.plugin) || undone(seen).any(|p| p == self.plugin));
+                seen.proof_holds && !drifted && listed.is_some_and(|l| l.is(release))
+            }
             None => listed.is_none() && (!self.is_listed() || self.is_foreign()),
         }
     }
@@ -178,6 +246,17 @@ impl Round<'_> {
         let placement = stored.iter().find(|p| !keep.contains(*p) && Some(*p) != proven.as_ref())?;
         Some(Action::Delete { plugin: self.plugin.clone(), placement: placement.clone() })
     }
+}
+
+/// Plugins that were proven, and that somebody took out of kong.conf since: the next reload would drop them.
+pub fn undone(observed: &Observed) -> impl Iterator<Item = &PluginName> {
+    let kong = &observed.kong;
+    let moved = kong.conf_generation != observed.proven.generation;
+    let listed = |plugin: &PluginName| {
+        kong.conf_plugins.as_ref().is_none_or(|names| names.iter().any(|n| n == plugin.as_str()))
+    };
+    let readable = kong.conf_plugins.is_some();
+    observed.proven.listed.keys().filter(move |plugin| readable && (moved || !listed(plugin)))
 }
 
 /// Plugins of the spec that stand in the directive although this agent never put them there.

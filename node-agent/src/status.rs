@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
 use kctl_shared::spec::{
     Failure, KongState, NodeSpec, NodeStatus, PluginSpec, PluginStatus, ReleaseRef, Stage, StepWord,
@@ -11,12 +12,12 @@ use crate::attempts::Attempts;
 use crate::doctor::conditions;
 use crate::reconcile::{self, Observed};
 
-/// The report for `spec`; `doing` is what is being done at the moment, and to which plugin.
+/// The report for `spec`; `doing` is what is being done at the moment, and to which plugins.
 pub fn compose(
     spec: Option<&NodeSpec>,
     observed: &Observed,
     attempts: &Attempts,
-    doing: Option<(&PluginName, StepWord)>,
+    doing: Option<(&[PluginName], StepWord)>,
 ) -> NodeStatus {
     let mut status = NodeStatus { kong: observed.kong.facts.clone(), ..NodeStatus::default() };
     status.conditions.extend(observed.kong.trouble.clone());
@@ -30,6 +31,7 @@ pub fn compose(
         }
     }
     status.conditions.extend(observed.kong.limits.iter().cloned());
+    status.conditions.extend(drift(observed));
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }
@@ -39,7 +41,7 @@ pub fn compose(
     let foreign: BTreeSet<_> = reconcile::foreign(spec, observed).collect();
     for (plugin, wanted) in &spec.plugins {
         let mut answer = plugin_status(plugin, wanted, observed, attempts);
-        if let Some((_, word)) = doing.filter(|(p, _)| *p == plugin) {
+        if let Some((_, word)) = doing.filter(|(p, _)| p.contains(plugin)) {
             answer.word = word;
             answer.waiting = None;
         } else if foreign.contains(plugin) {
@@ -50,6 +52,27 @@ pub fn compose(
         status.plugins.insert(plugin.clone(), answer);
     }
     status
+}
+
+/// What others did to files and directives of ours.
+fn drift(observed: &Observed) -> impl Iterator<Item = Failure> {
+    let then = if observed.policy.heal { "it is made good" } else { "it is left so (drift = \"report\")" };
+    let undone = reconcile::undone(observed).map(move |plugin| {
+        let message = format!("kong.conf was edited so that its next reload drops {plugin}; {then}");
+        Failure::new("DRIFT_CONF", message)
+    });
+    let damaged = observed.damaged.iter().flat_map(|(p, all)| all.iter().map(move |d| (p, d)));
+    let damaged = damaged.map(move |(plugin, placement)| {
+        let then =
+            if let Method::Path { .. } = placement.method { "they are not kctl's to change" } else { then };
+        let digest = placement.digest.short();
+        Failure::new("DRIFT_FILES", format!("files of {plugin} ({digest}) were changed on this node; {then}"))
+    });
+    let tainted = observed.tainted.iter().map(|plugin| {
+        let message = format!("files of {plugin} were changed on this node and made good; a reload follows");
+        Failure::new("DRIFT_FILES", message)
+    });
+    undone.chain(damaged).chain(tainted)
 }
 
 fn plugin_status(
@@ -104,6 +127,8 @@ fn plugin_status(
         (None, Stage::Installed) if as_wanted => StepWord::Staged,
         _ => StepWord::Pending,
     };
+    let drifted = observed.damaged.contains_key(plugin) || reconcile::undone(observed).any(|p| p == plugin);
+    let word = if word == StepWord::Healthy && drifted { StepWord::Drifted } else { word };
     PluginStatus {
         grant: wanted.grant,
         stage,

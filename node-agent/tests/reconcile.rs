@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_node_agent::action::Action;
 use kctl_node_agent::attempts::Attempts;
 use kctl_node_agent::gateway::Wanted;
-use kctl_node_agent::reconcile::{Observed, reconcile};
+use kctl_node_agent::reconcile::{Observed, Policy, reconcile};
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 const SEEDS: u64 = 2_000;
+const INTERVAL_MS: u64 = 700;
 const OURS: [&str; 3] = ["alpha", "beta", "gamma"];
 /// Listed by hand; the spec names it too.
 const FOREIGN: &str = "foreign";
@@ -53,12 +54,14 @@ struct Node {
     spec: NodeSpec,
     seen: Observed,
     attempts: Attempts,
+    reloads: usize,
 }
 
 impl Node {
     fn new(seed: u64) -> Self {
         let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let mut seen = Observed::default();
+        let policy = Policy { reload_interval_ms: INTERVAL_MS, heal: true };
+        let mut seen = Observed { policy, ..Observed::default() };
         seen.kong.facts.state = KongState::Running;
         seen.kong.conf_plugins = Some(names(&["bundled", FOREIGN]));
         seen.kong.armed_plugins = seen.kong.conf_plugins.clone();
@@ -71,7 +74,7 @@ impl Node {
             task: None,
         };
         let rng = StdRng::seed_from_u64(seed);
-        Self { rng, now: Timestamp(0), grants: 0, spec, seen, attempts: Attempts::default() }
+        Self { rng, now: Timestamp(0), grants: 0, spec, seen, attempts: Attempts::default(), reloads: 0 }
     }
 
     fn grant(&mut self) -> Grant {
@@ -106,13 +109,27 @@ impl Node {
 
     /// Something that nobody asked for.
     fn accident(&mut self) {
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..8) {
             0 => self.seen.kong.facts.state = KongState::Down,
             1 => self.seen.kong.facts.state = KongState::Running,
             2 => self.seen.kong.facts.old_workers = 1,
             3 => self.seen.kong.facts.old_workers = 0,
             4 => self.seen.proof_holds = false,
-            _ => self.now = self.now.plus_ms(10_000),
+            5 => {
+                // Somebody edits kong.conf.
+                let ours = |name: &String| OURS.contains(&name.as_str());
+                self.seen.kong.conf_plugins.iter_mut().for_each(|names| names.retain(|n| !ours(n)));
+            }
+            6 => {
+                // Somebody edits files.
+                let all = self.seen.stored.iter().flat_map(|(p, s)| s.iter().map(move |d| (p, d)));
+                let ours = all.filter(|(_, d)| !matches!(d.method, Method::Path { .. }));
+                if let Some((plugin, placement)) = ours.last() {
+                    let (plugin, placement) = (plugin.clone(), placement.clone());
+                    self.seen.damaged.entry(plugin).or_default().insert(placement);
+                }
+            }
+            _ => self.now = self.now.plus_ms(1_000),
         }
     }
 
@@ -121,6 +138,13 @@ impl Node {
         assert_eq!(actions, reconcile(&self.spec, &self.seen, &self.attempts, self.now), "not a function");
         actions.iter().for_each(|action| self.judge(action));
         actions.into_iter().next()
+    }
+
+    fn mended(&mut self, plugin: &PluginName, placement: &Placement) -> bool {
+        let Some(damaged) = self.seen.damaged.get_mut(plugin) else { return false };
+        let mended = damaged.remove(placement);
+        self.seen.damaged.retain(|_, all| !all.is_empty());
+        mended
     }
 
     fn names(&self, name: &PluginName) -> bool {
@@ -146,7 +170,11 @@ impl Node {
                     assert!(!running || !loaded, "deletes what is loaded");
                 }
             }
-            Action::Enact { wanted, .. } => {
+            Action::Enact { wanted, plugins } => {
+                let since = self.seen.last_reload.map(|at| self.now.since(at));
+                assert!(since.is_none_or(|ms| ms >= INTERVAL_MS), "a reload {since:?} ms after another");
+                let apart = plugins.iter().any(|(p, grant)| self.attempts.must_go_alone(p, *grant));
+                assert!(plugins.len() == 1 || !apart, "together again what failed together");
                 assert!(running, "reloads a Kong that does not run");
                 for (name, release) in &wanted.listed {
                     let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.placement()));
@@ -192,31 +220,40 @@ impl Node {
             }
             Action::Fetch { plugin, grant, release } => {
                 self.seen.stored.entry(plugin.clone()).or_default().insert(release.placement());
+                if self.mended(&plugin, &release.placement()) {
+                    self.seen.tainted.insert(plugin.clone());
+                }
                 self.attempts.succeed(&plugin, grant);
             }
             Action::Preflight { plugin, grant, .. } if !luck => self.attempts.fail(&plugin, grant, trouble()),
             Action::Preflight { plugin, grant, release, how, .. } => {
                 self.attempts.pass(&plugin, grant, release, how)
             }
-            Action::Enact { plugin, grant, wanted } => {
-                self.seen.managed.insert(plugin.clone());
+            Action::Enact { plugins, wanted } => {
+                self.seen.managed.extend(plugins.keys().cloned());
+                self.seen.last_reload = Some(self.now);
+                self.reloads += 1;
                 match self.rng.random_range(0..4) {
                     _ if luck => {
                         self.list(&wanted, true);
                         self.seen.proven = wanted;
                         self.seen.proof_holds = true;
-                        self.attempts.succeed(&plugin, grant);
+                        self.seen.tainted.retain(|p| !plugins.contains_key(p));
+                        plugins.iter().for_each(|(plugin, grant)| self.attempts.succeed(plugin, *grant));
                     }
                     // Killed after the edit.
                     0 => self.list(&wanted, false),
-                    1 => self.attempts.fail(&plugin, grant, trouble()),
+                    1 => self.give_up(&plugins),
                     2 => {
                         self.list(&wanted, true);
                         self.seen.proof_holds = false;
                         self.seen.put_back_due = true;
-                        self.attempts.fail(&plugin, grant, trouble());
+                        self.give_up(&plugins);
                     }
-                    _ => self.attempts.wait(&plugin, grant, trouble(), self.now),
+                    _ => {
+                        let now = self.now;
+                        plugins.iter().for_each(|(p, grant)| self.attempts.wait(p, *grant, trouble(), now));
+                    }
                 }
             }
             Action::PutBack if !luck => {}
@@ -231,8 +268,18 @@ impl Node {
             }
             Action::Delete { plugin, placement } => {
                 self.seen.stored.get_mut(&plugin).unwrap().remove(&placement);
+                self.mended(&plugin, &placement);
             }
             Action::CollectGenerations => self.seen.idle_generations = false,
+        }
+    }
+
+    fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>) {
+        for (plugin, grant) in plugins {
+            match plugins.len() {
+                1 => self.attempts.fail(plugin, *grant, trouble()),
+                _ => self.attempts.separate(plugin, *grant),
+            }
         }
     }
 
@@ -244,11 +291,15 @@ impl Node {
             let grant = self.grant();
             self.spec.plugins.entry(plugin(name)).or_default().grant = grant;
         }
+        self.reloads = 0;
         for _ in 0..100 {
             self.now = self.now.plus_ms(10_000);
             match self.next() {
                 Some(action) => self.execute(action, true),
-                None => return self.is_as_specified(),
+                None => {
+                    assert!(self.reloads <= 1, "{} reloads for one spec", self.reloads);
+                    return self.is_as_specified();
+                }
             }
         }
         panic!("never comes to rest: {:?}", self.next());

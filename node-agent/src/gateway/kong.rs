@@ -51,6 +51,8 @@ pub struct Limits {
     pub proof: Duration,
     /// One HTTP answer.
     pub http: Duration,
+    /// Generations of old workers that may be alive when another one is added.
+    pub old_generations: usize,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
             command: Duration::from_secs(60),
             proof: Duration::from_secs(30),
             http: Duration::from_secs(5),
+            old_generations: 4,
         }
     }
 }

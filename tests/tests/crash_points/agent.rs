@@ -11,6 +11,7 @@ use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
 use kctl_node_agent::packages::Packages;
+use kctl_node_agent::reconcile::Policy;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::spec::{NodeSpec, NodeStatus};
@@ -54,11 +55,12 @@ impl ArtifactSource for Directory {
 pub fn run_if_asked() {
     let Some(root) = std::env::var_os(VARIABLE) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let code = runtime.block_on(run(&Job { root: root.into() }));
+    let code = runtime.block_on(run(&Job { root: root.into() }, Policy::default()));
     std::process::exit(code);
 }
 
-async fn run(job: &Job) -> i32 {
+/// Exit code of an agent that follows the spec in `spec.json`; what it had to say at the end is in `conditions.json`.
+pub async fn run(job: &Job, policy: Policy) -> i32 {
     let spec: NodeSpec = serde_json::from_slice(&std::fs::read(job.path("spec.json")).unwrap()).unwrap();
     let bin: PathBuf = std::fs::read_to_string(job.path("bin")).unwrap().into();
     let gateway = Arc::new(Kong::new(KongConfig {
@@ -77,14 +79,16 @@ async fn run(job: &Job) -> i32 {
     let (accepted, _current) = watch::channel(None);
     let (_report, entities) = watch::channel(None);
     let artifacts = Arc::new(Directory(job.path("artifacts")));
-    let agent = Agent { gateway, artifacts, packages, ledger, specs: incoming, status, entities, accepted };
+    let agent =
+        Agent { gateway, artifacts, packages, ledger, specs: incoming, status, entities, accepted, policy };
     specs.send(spec.clone()).await.unwrap();
     let running = tokio::spawn(agent.run(CancellationToken::new()));
     let start = Instant::now();
     let code = loop {
         let status = reported.borrow_and_update().clone();
         let mut plugins = status.plugins.values();
-        if status.spec_hash == spec.hash() && is_done(&spec, &status, &job.lua_dir()) {
+        let drifted = policy.heal && status.conditions.iter().any(|c| c.code.starts_with("DRIFT_"));
+        if status.spec_hash == spec.hash() && !drifted && is_done(&spec, &status, &job.lua_dir()) {
             break 0;
         }
         if let Some(failure) = plugins.find_map(|p| p.failure.as_ref()) {
@@ -99,14 +103,18 @@ async fn run(job: &Job) -> i32 {
         let _changed = tokio::time::timeout(Duration::from_millis(50), reported.changed()).await;
     };
     running.abort();
+    // Its locks are free once it is gone.
+    drop(running.await);
+    let conditions = reported.borrow().conditions.iter().map(|c| c.code.clone()).collect::<Vec<_>>();
+    std::fs::write(job.path("conditions.json"), serde_json::to_vec(&conditions).unwrap()).unwrap();
     code
 }
 
 /// Proven and tidied up.
 fn is_done(spec: &NodeSpec, status: &NodeStatus, lua_dir: &Path) -> bool {
     let entries = |dir: &str| std::fs::read_dir(lua_dir.join(dir)).map_or(0, Iterator::count);
-    let listed = spec.plugins.values().filter(|p| p.enabled.is_some()).count();
-    entries("gen") == listed
+    let listed = spec.plugins.values().any(|p| p.enabled.is_some());
+    entries("gen") == usize::from(listed)
         && entries("trash") + entries("staging") == 0
         && spec.plugins.iter().all(|(plugin, wanted)| {
             status.plugins.get(plugin).is_some_and(|answer| {

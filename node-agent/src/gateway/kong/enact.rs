@@ -21,8 +21,6 @@ use crate::gateway::process::{self, Tree};
 use crate::gateway::record::Pending;
 use crate::gateway::{EnactError, Progress, Wanted, words};
 
-/// Generations of old workers that may be alive when another one is added: each holds its own memory.
-const MAX_OLD_GENERATIONS: usize = 4;
 /// Somebody else writing kong.conf at the same moment is tried again this often.
 const EDIT_TRIES: usize = 3;
 
@@ -62,6 +60,10 @@ impl Kong {
         if let Err(failure) = self.prepare(&cli, &environment).await {
             self.restore_files(before, &cli, &environment).await;
             return Err(refused(failure));
+        }
+        // Only the files were different: what runs is what they say again.
+        if self.proven_now(wanted).await.is_ok() {
+            return Ok(());
         }
         match self.reload(wanted, &cli, &environment, progress).await {
             Ok(()) => Ok(()),
@@ -158,7 +160,7 @@ impl Kong {
         self.all_in_use_are_listed(armed, tree, names).await?;
         let expected = armed.worker_processes().unwrap_or_else(|| tree.serving().count()).max(1);
         let old = tree.draining().count().div_ceil(expected);
-        if old >= MAX_OLD_GENERATIONS {
+        if old >= self.limits.old_generations {
             let message = format!(
                 "workers of {old} earlier configurations still serve long requests; another reload waits for them \
                  (nginx_main_worker_shutdown_timeout bounds it)"

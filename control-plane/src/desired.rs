@@ -69,6 +69,7 @@ fn plugin_spec(
             StepKind::Enable => {
                 spec.staged.extend(release.clone());
                 spec.enabled = release.clone();
+                spec.adopt = operation.adopt;
             }
             StepKind::Detach => {}
             StepKind::Disable => spec.enabled = None,

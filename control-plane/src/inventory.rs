@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
-use kctl_shared::name::NodeId;
+use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::NodeStatus;
 use kctl_shared::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::rollout::detach::LEASE_MS;
 use crate::rollout::fleet::Fleet;
+
+/// Wishes on their way to one agent.
+const ASKS: usize = 16;
 
 #[derive(Debug)]
 pub struct Inventory {
@@ -32,6 +36,14 @@ struct Session {
     id: u64,
     boot: u64,
     ended: CancellationToken,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// Something wanted of an agent beside its spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub plugin: PluginName,
+    pub digest: Digest,
 }
 
 /// A node's present stream. A later one for the same node ends it.
@@ -87,7 +99,13 @@ impl Inventory {
     ///
     /// # Errors
     /// `SUPERSEDED` when a later start of the same agent is connected.
-    pub fn open(&self, node: NodeId, boot: u64, version: String, now: Timestamp) -> Result<Ticket, Fault> {
+    pub fn open(
+        &self,
+        node: NodeId,
+        boot: u64,
+        version: String,
+        now: Timestamp,
+    ) -> Result<(Ticket, mpsc::Receiver<Ask>), Fault> {
         let mut inner = self.lock();
         if let Some(present) = inner.sessions.get(&node) {
             if present.boot > boot {
@@ -101,13 +119,27 @@ impl Inventory {
         }
         inner.next += 1;
         let id = inner.next;
-        let replaced = CancellationToken::new();
-        inner.sessions.insert(node.clone(), Session { id, boot, ended: replaced.clone() });
+        let (replaced, (asks, asked)) = (CancellationToken::new(), mpsc::channel(ASKS));
+        inner.sessions.insert(node.clone(), Session { id, boot, ended: replaced.clone(), asks });
         inner.versions.insert(node.clone(), version);
         inner.fleet.reports.entry(node.clone()).or_default().last_seen = now;
         drop(inner);
         self.bump();
-        Ok(Ticket { node, id, replaced })
+        Ok((Ticket { node, id, replaced }, asked))
+    }
+
+    /// Passes something on to a node's agent.
+    ///
+    /// # Errors
+    /// `AGENT_UNREACHABLE` when it is not connected, or does not take what it is asked for.
+    pub fn ask(&self, node: &NodeId, ask: Ask) -> Result<(), Fault> {
+        let inner = self.lock();
+        let sent = inner.sessions.get(node).is_some_and(|session| session.asks.try_send(ask).is_ok());
+        if sent {
+            return Ok(());
+        }
+        Err(Fault::new("AGENT_UNREACHABLE", format!("the agent of node {node} is not connected"))
+            .hint(format!("kctl node get {node}")))
     }
 
     pub fn close(&self, ticket: &Ticket) {

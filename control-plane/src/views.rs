@@ -3,7 +3,7 @@
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::package::FileEntry;
 use kctl_shared::proto::v1;
-use kctl_shared::spec::{PluginStatus, Stage, StepWord};
+use kctl_shared::spec::{FoundPlugin, PluginStatus, Stage, StepWord};
 use kctl_shared::time::Timestamp;
 
 use crate::orchestrator::Report;
@@ -104,6 +104,7 @@ impl Sources<'_> {
             .iter()
             .map(|c| v1::Condition { code: c.code.clone(), message: c.message.clone() })
             .collect();
+        view.found = status.found.iter().map(found).collect();
         view.plugins = status.plugins.iter().map(|(n, p)| node_plugin(n, p, liveness)).collect();
         view
     }
@@ -191,6 +192,16 @@ fn word(kind: StepKind, answer: Option<&PluginStatus>) -> StepWord {
         (StepKind::Restore | StepKind::Unstage, _) => StepWord::RollingBack,
         (_, Some(word)) => word,
         (_, None) => StepWord::Pending,
+    }
+}
+
+fn found(f: &FoundPlugin) -> v1::FoundPluginView {
+    v1::FoundPluginView {
+        name: f.plugin.to_string(),
+        version: f.version.clone(),
+        digest: f.digest.map(|d| d.to_string()).unwrap_or_default(),
+        dir: f.dir.clone(),
+        loaded: f.loaded,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a verb; here is only how they are reached.
 
+mod adopt;
 mod completion;
 mod conf;
 mod dev;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Format, PluginCommand};
+use crate::cli::{Cli, Command, Format, NodeCommand, PluginCommand};
 use crate::client::Client;
 use crate::context;
 use crate::fail::{Fail, Outcome};
@@ -67,7 +68,9 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Version => version::run(&cli.global, &printer).await,
         Command::Status { watch } => status::run(&verb()?, watch).await,
         Command::Operation(command) => operation::run(&verb()?, command).await,
-        Command::Node(command) => read::nodes(&verb()?, command).await,
+        Command::Node(NodeCommand::Adopt(args)) => adopt::run(&verb()?, args).await,
+        Command::Node(NodeCommand::List) => read::nodes(&verb()?).await,
+        Command::Node(NodeCommand::Get { id }) => read::node(&verb()?, id).await,
         Command::Cluster(_) => read::cluster(&verb()?).await,
         Command::Plugin(command) => match command {
             PluginCommand::New(args) => new::run(&printer, &args),

@@ -100,7 +100,6 @@ impl Agent {
         let record = self.ledger.record();
         let proof_holds = verified.check(&*self.gateway, &record.proven, &kong).await;
         let mut observed = Observed {
-            kong,
             stored: self.packages.stored(),
             proven: record.proven.clone(),
             proof_holds,
@@ -108,6 +107,8 @@ impl Agent {
             managed: record.managed.clone(),
             idle_generations: false,
             notices: self.packages.notices(),
+            found: self.packages.found(&kong, &record.proven),
+            kong,
             damaged: self.packages.damaged(),
             tainted: record.tainted.clone(),
             last_reload: record.last_reload,

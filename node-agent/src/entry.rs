@@ -87,6 +87,7 @@ pub async fn run(
         status: reported,
         lease,
         current,
+        packages: packages.clone(),
     };
     let session = tokio::spawn(session.run(shutdown.clone()));
     let worker = tokio::spawn(entities::run(gateway.clone(), current_spec, leased, report, shutdown.clone()));

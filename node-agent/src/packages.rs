@@ -11,6 +11,7 @@
 //! one edit of `lua_package_path` serves them all and whatever else Lua could find stands behind it.
 
 mod disk;
+mod found;
 mod generation;
 mod intact;
 mod luarocks;
@@ -46,6 +47,7 @@ pub struct Packages {
     /// What a person should know about plugins whose files could not all be taken away, until they are placed again.
     notices: Arc<Mutex<BTreeMap<PluginName, Failure>>>,
     seen: Arc<Mutex<intact::Seen>>,
+    found: Arc<Mutex<found::Known>>,
 }
 
 /// Runs what waits for the disk aside, so that the agent's one thread goes on.
@@ -92,6 +94,7 @@ impl Packages {
             luarocks: Luarocks::new(luarocks),
             notices: Arc::default(),
             seen: Arc::default(),
+            found: Arc::default(),
         })
     }
 
@@ -102,6 +105,7 @@ impl Packages {
             luarocks: Luarocks::new(None),
             notices: Arc::default(),
             seen: Arc::default(),
+            found: Arc::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
-use kctl_shared::spec::{Failure, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
+use kctl_shared::spec::{Failure, FoundPlugin, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
 
 use crate::action::Action;
@@ -39,6 +39,8 @@ pub struct Observed {
     /// Files of these were changed by others and are made good; what Kong loaded meanwhile nobody knows.
     pub tainted: BTreeSet<PluginName>,
     pub last_reload: Option<Timestamp>,
+    /// What is listed or loaded and was put there by others.
+    pub found: Vec<FoundPlugin>,
     pub policy: Policy,
 }
 
@@ -66,7 +68,7 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
     for (plugin, wanted) in &spec.plugins {
         let round = Round { plugin, spec: wanted, observed, attempts, now };
         match round.next() {
-            Some(Next::Now(action)) => actions.push(action),
+            Some(Next::Now(action)) => actions.push(*action),
             Some(Next::Turn) => turns.push(round),
             None => {}
         }
@@ -104,9 +106,15 @@ fn enact(turns: &[Round<'_>], observed: &Observed, now: Timestamp) -> Option<Act
 
 /// The next step for one plugin.
 enum Next {
-    Now(Action),
+    Now(Box<Action>),
     /// Everything is prepared; what is missing is a reload.
     Turn,
+}
+
+impl Next {
+    fn now(action: Action) -> Self {
+        Self::Now(Box::new(action))
+    }
 }
 
 /// How thorough a preflight the spec asks for.
@@ -124,7 +132,7 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn next(&self) -> Option<Next> {
-        self.towards().or_else(|| self.delete().map(Next::Now))
+        self.towards().or_else(|| self.delete().map(Next::now))
     }
 
     /// The next step towards what should be there and listed.
@@ -135,11 +143,11 @@ impl Round<'_> {
         }
         if let Some(release) = self.spec.staged.iter().find(|r| !self.stored(r) || self.is_damaged(r)) {
             let release = release.clone();
-            return Some(Next::Now(Action::Fetch { plugin: plugin.clone(), grant, release }));
+            return Some(Next::now(Action::Fetch { plugin: plugin.clone(), grant, release }));
         }
         if let Some(release) = self.spec.preflight.as_ref().filter(|r| !self.passed(Some(r), how(self.spec)))
         {
-            return Some(Next::Now(self.preflight(Some(release), how(self.spec))));
+            return Some(Next::now(self.preflight(Some(release), how(self.spec))));
         }
         // Nothing is asked of a Kong that does not run; why is part of the status.
         if self.observed.kong.facts.state != KongState::Running || self.is_as_wanted() || self.is_foreign() {
@@ -147,7 +155,7 @@ impl Round<'_> {
         }
         let enabled = self.spec.enabled.as_ref();
         if !self.passed(enabled, Preflight::Parse) {
-            return Some(Next::Now(self.preflight(enabled, Preflight::Parse)));
+            return Some(Next::now(self.preflight(enabled, Preflight::Parse)));
         }
         Some(Next::Turn)
     }
@@ -221,7 +229,7 @@ impl Round<'_> {
 
     /// In the directive, but not by us.
     pub(crate) fn is_foreign(&self) -> bool {
-        !self.observed.managed.contains(self.plugin) && self.is_listed()
+        !self.observed.managed.contains(self.plugin) && !self.spec.adopt && self.is_listed()
     }
 
     /// Files may go when nothing names or runs them: neither directive, nor proof, nor running workers of any age.
@@ -232,14 +240,15 @@ impl Round<'_> {
         if kong.facts.old_workers > 0 || self.attempts.is_pausing(self.plugin, self.spec.grant, self.now) {
             return None;
         }
-        if self.spec.enabled.is_none() {
+        // What others listed is not loaded from files of ours: those were never linked.
+        if self.spec.enabled.is_none() && !self.is_foreign() {
             // Nothing may go while the plugin could be loaded from anywhere.
             let running = kong.loaded.as_ref().is_none_or(|l| l.contains_key(self.plugin.as_str()));
             let unknown = kong.facts.state == KongState::Running && running;
             if self.is_listed() || unknown || proven.is_some() {
                 return None;
             }
-        } else if !self.is_as_wanted() {
+        } else if self.spec.enabled.is_some() && !self.is_as_wanted() {
             return None;
         }
         let stored = self.observed.stored.get(self.plugin)?;

@@ -13,7 +13,8 @@ use kctl_shared::proto::agent::control_message::Body as Down;
 use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up};
 use kctl_shared::proto::v1::DownloadRequest;
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
-use kctl_shared::spec::{NodeSpec, NodeStatus};
+use kctl_shared::spec::{FoundPlugin, NodeSpec, NodeStatus};
+use kctl_shared::upload::messages;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::agent::ArtifactSource;
+use crate::packages::Packages;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -55,6 +57,7 @@ pub struct Session {
     pub lease: watch::Sender<Option<Instant>>,
     /// The member that answered last, for fetching artifacts.
     pub current: watch::Sender<String>,
+    pub packages: Packages,
 }
 
 fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
@@ -207,6 +210,7 @@ impl Session {
                         }
                         Down::NotLeader(n) => return Ended::Redirected(n.leader),
                         Down::Refused(r) => return Ended::Failed(r.code),
+                        Down::Collect(wish) => self.collect(wish),
                         Down::Welcome(_) => {}
                     },
                     Ok(_) | Err(_) => return Ended::Served,
@@ -214,6 +218,35 @@ impl Session {
             }
         }
     }
+}
+
+impl Session {
+    /// Uploads what was found on the node, aside: the stream goes on. Whoever asked sees it arrive, or not.
+    fn collect(&self, wish: pb::Collect) {
+        let found = self.status.borrow().found.iter().find(|f| f.plugin.as_str() == wish.plugin).cloned();
+        let (packages, url, insecure) = (self.packages.clone(), self.current.borrow().clone(), self.insecure);
+        tokio::spawn(async move {
+            let Some(found) = found.filter(|f| f.digest.is_some_and(|d| d.to_string() == wish.digest)) else {
+                return tracing::warn!(plugin = %wish.plugin, digest = %wish.digest, "not found any more");
+            };
+            match upload(&packages, found, &url, insecure).await {
+                Ok(()) => tracing::info!(plugin = %wish.plugin, "uploaded as it was found"),
+                Err(fault) => tracing::warn!(plugin = %wish.plugin, %fault, "not uploaded"),
+            }
+        });
+    }
+}
+
+async fn upload(packages: &Packages, found: FoundPlugin, url: &str, insecure: bool) -> Result<(), Fault> {
+    let packages = packages.clone();
+    let packed = tokio::task::spawn_blocking(move || packages.pack(&found)).await;
+    let package = packed.map_err(|e| Fault::new("INTERNAL", e.to_string()))?;
+    let package = package.map_err(|f| Fault::new(&f.code, f.message))?;
+    let unreachable = |e: tonic::transport::Error| Fault::new("UNREACHABLE", format!("{url}: {e}"));
+    let channel = channel(url, insecure)?.connect().await.map_err(unreachable)?;
+    let messages = messages(&package, &package.to_artifact().into());
+    let sent = ArtifactServiceClient::new(channel).upload(tokio_stream::iter(messages)).await;
+    sent.map(drop).map_err(|status| Fault::from_status(&status).0)
 }
 
 enum Ended {

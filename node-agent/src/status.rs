@@ -32,6 +32,7 @@ pub fn compose(
     }
     status.conditions.extend(observed.kong.limits.iter().cloned());
     status.conditions.extend(drift(observed));
+    status.found.clone_from(&observed.found);
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }

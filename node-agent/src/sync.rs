@@ -190,6 +190,7 @@ async fn learn(config: &Config, wait: Duration, ledger: &mut Ledger, status: Nod
         status: reported,
         lease,
         current,
+        packages: Packages::beside(&config.lua_dir),
     };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(session.run(shutdown.clone()));

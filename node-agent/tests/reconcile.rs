@@ -123,8 +123,8 @@ impl Node {
             6 => {
                 // Somebody edits files.
                 let all = self.seen.stored.iter().flat_map(|(p, s)| s.iter().map(move |d| (p, d)));
-                let ours = all.filter(|(_, d)| !matches!(d.method, Method::Path { .. }));
-                if let Some((plugin, placement)) = ours.last() {
+                let mut ours = all.filter(|(_, d)| !matches!(d.method, Method::Path { .. }));
+                if let Some((plugin, placement)) = ours.next_back() {
                     let (plugin, placement) = (plugin.clone(), placement.clone());
                     self.seen.damaged.entry(plugin).or_default().insert(placement);
                 }
@@ -165,7 +165,7 @@ impl Node {
                 assert!(!spec.staged.iter().any(|r| r.placement() == *placement), "deletes what must stay");
                 assert_ne!(proven.as_ref(), Some(placement), "deletes what is proven to run");
                 assert_eq!(self.seen.kong.facts.old_workers, 0, "deletes under old workers");
-                if spec.enabled.is_none() {
+                if spec.enabled.is_none() && plugin.as_str() != FOREIGN {
                     assert!(!self.names(plugin), "deletes what the directive names");
                     assert!(!running || !loaded, "deletes what is loaded");
                 }

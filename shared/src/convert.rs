@@ -8,8 +8,8 @@ use crate::method::Method;
 use crate::name::{NodeId, PluginName};
 use crate::proto::agent as pb;
 use crate::spec::{
-    Entity, EntityReport, EntityTask, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginSpec,
-    PluginStatus, ReleaseRef, StepWord,
+    Entity, EntityReport, EntityTask, Failure, FoundPlugin, Grant, KongFacts, KongState, NodeSpec,
+    NodeStatus, PluginSpec, PluginStatus, ReleaseRef, StepWord,
 };
 
 fn bad(what: &str, why: impl std::fmt::Display) -> Fault {
@@ -80,6 +80,7 @@ impl From<&NodeSpec> for pb::NodeSpec {
                     staged: p.staged.iter().map(Into::into).collect(),
                     preflight: p.preflight.as_ref().map(Into::into),
                     boot: p.boot,
+                    adopt: p.adopt,
                 })
                 .collect(),
             task: s.task.as_ref().map(|t| pb::EntityTask {
@@ -105,6 +106,7 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 staged: releases(p.staged)?,
                 preflight: p.preflight.map(release).transpose()?,
                 boot: p.boot,
+                adopt: p.adopt,
             };
             if spec.enabled.as_ref().is_some_and(|e| !spec.staged.contains(e)) {
                 return Err(bad("spec", format!("{} is to be enabled but not staged", p.plugin)));
@@ -171,8 +173,30 @@ impl From<&NodeStatus> for pb::NodeStatus {
                 .iter()
                 .map(|c| pb::Condition { code: c.code.clone(), message: c.message.clone() })
                 .collect(),
+            found: s.found.iter().map(found).collect(),
         }
     }
+}
+
+fn found(f: &FoundPlugin) -> pb::FoundPlugin {
+    pb::FoundPlugin {
+        plugin: f.plugin.to_string(),
+        version: f.version.clone(),
+        digest: f.digest.map(|d| d.to_string()).unwrap_or_default(),
+        dir: f.dir.clone(),
+        loaded: f.loaded,
+    }
+}
+
+fn found_plugin(f: pb::FoundPlugin) -> Result<FoundPlugin, Fault> {
+    let digest = (!f.digest.is_empty()).then(|| f.digest.parse().map_err(|e| bad("digest", e)));
+    Ok(FoundPlugin {
+        plugin: name(&f.plugin)?,
+        version: f.version,
+        digest: digest.transpose()?,
+        dir: f.dir,
+        loaded: f.loaded,
+    })
 }
 
 fn plugin_status(plugin: &PluginName, p: &PluginStatus) -> pb::PluginStatus {
@@ -228,6 +252,7 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
             plugins,
             task: s.task.map(report).transpose()?,
             conditions: s.conditions.into_iter().map(|c| Failure::new(&c.code, c.message)).collect(),
+            found: s.found.into_iter().map(found_plugin).collect::<Result<_, _>>()?,
         })
     }
 }

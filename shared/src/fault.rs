@@ -47,6 +47,8 @@ impl Fault {
             | "GROUP_NOT_FOUND"
             | "ARTIFACT_NOT_FOUND" => Code::NotFound,
             "PLUGIN_BUSY"
+            | "PLUGIN_NOT_OURS"
+            | "ADOPT_DIFFERS"
             | "VERSION_CONFLICT"
             | "MODULE_CONFLICT"
             | "REQUEST_ID_REUSED"

@@ -21,4 +21,5 @@ pub mod package;
 pub mod proto;
 pub mod spec;
 pub mod time;
+pub mod upload;
 pub mod word;

@@ -34,6 +34,11 @@ pub enum Method {
 impl Method {
     pub const NAMES: [&str; 3] = ["store", "luarocks", "path"];
 
+    /// Loaded from where Lua finds it anyway: nothing of kctl's stands before it on the Lua path.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self, Self::Path { dir: None })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Store => "store",

@@ -133,6 +133,9 @@ pub struct PluginSpec {
     /// With a Kong that is started for a moment, also where loading alone says nothing against it.
     #[serde(default)]
     pub boot: bool,
+    /// What stands in `plugins` under this name already becomes kctl's, as it is.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// Work on Kong's plugin entities for one node of a group: delete the listed ids, then scan and keep scanning. The
@@ -156,6 +159,19 @@ pub struct NodeStatus {
     pub task: Option<EntityReport>,
     /// Things a person should know, as (code, sentence).
     pub conditions: Vec<Failure>,
+    pub found: Vec<FoundPlugin>,
+}
+
+/// A plugin in `plugins`, or loaded, that nobody gave to kctl.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundPlugin {
+    pub plugin: PluginName,
+    /// In Kong's own words; empty when it is not loaded.
+    pub version: String,
+    /// Of the files where Lua finds them.
+    pub digest: Option<Digest>,
+    pub dir: String,
+    pub loaded: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

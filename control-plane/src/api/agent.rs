@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Api;
 use crate::desired::node_spec;
-use crate::inventory::Ticket;
+use crate::inventory::{Ask, Ticket};
 use crate::rollout::detach::LEASE_MS;
 use crate::state::command::Command;
 use crate::state::model::NodeFacts;
@@ -110,9 +110,10 @@ impl Session {
         let identity = Identity { group, nonce: hello.install_nonce, boot: hello.boot_counter };
         self.register(&node, &identity, &status).await?;
         let now = Timestamp::now();
-        let ticket = self.api.hub.inventory.open(node, hello.boot_counter, hello.agent_version, now)?;
+        let (ticket, asks) =
+            self.api.hub.inventory.open(node, hello.boot_counter, hello.agent_version, now)?;
         self.api.hub.inventory.ingest(&ticket, status, now);
-        Ok(Peer { identity, ticket })
+        Ok(Peer { identity, ticket, asks })
     }
 
     /// Commits what decisions need to know about the node, if it is new.
@@ -151,7 +152,7 @@ impl Session {
         Ok(())
     }
 
-    async fn serve(&self, peer: Peer, mut incoming: Streaming<pb::AgentMessage>) {
+    async fn serve(&self, mut peer: Peer, mut incoming: Streaming<pb::AgentMessage>) {
         let hub = &self.api.hub;
         let node = peer.ticket.node.clone();
         let (epoch, term) = (hub.consensus.with_state(|s| s.epoch), hub.consensus.term());
@@ -186,6 +187,14 @@ impl Session {
                     break;
                 }
                 changed = applied.changed() => if changed.is_err() { break },
+                ask = peer.asks.recv() => {
+                    let Some(Ask { plugin, digest }) = ask else { break };
+                    let collect =
+                        pb::Collect { plugin: plugin.to_string(), digest: digest.to_string() };
+                    if self.send(Down::Collect(collect)).await.is_err() {
+                        break;
+                    }
+                }
                 message = incoming.message() => {
                     let Ok(Some(pb::AgentMessage { body: Some(body) })) = message else { break };
                     if self.take(&peer, body).await.is_err() {
@@ -220,6 +229,7 @@ impl Session {
 struct Peer {
     identity: Identity,
     ticket: Ticket,
+    asks: mpsc::Receiver<Ask>,
 }
 
 /// Who the agent says it is, beside its node id.

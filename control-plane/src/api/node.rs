@@ -1,16 +1,94 @@
-//! Read nodes.
+//! Read nodes, and take over what is found on them.
 
+use std::time::Duration;
+
+use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::name::NodeId;
 use kctl_shared::proto::v1::{self, node_service_server::NodeService};
 use tonic::{Request, Response, Status};
 
 use super::{Api, request};
+use crate::inventory::Ask;
+
+/// An agent packs and sends a plugin within this.
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Api {
-    fn node_view(&self, id: &kctl_shared::name::NodeId) -> v1::NodeView {
+    fn node_view(&self, id: &NodeId) -> v1::NodeView {
         let mut view = self.hub.view(|s| s.node(id));
         view.agent_version = self.hub.inventory.agent_version(id);
         view
+    }
+}
+
+impl Api {
+    /// Asks for what was found on the node, unless the catalogue has it, and waits for it.
+    async fn collected(&self, node: &str, plugin: &str) -> Result<v1::CollectResponse, Fault> {
+        let (node, plugin) = (request::node(node)?, request::plugin(plugin)?);
+        let group = self.hub.consensus.with_state(|s| s.nodes.get(&node).map(|n| n.group.clone()));
+        let group = group.ok_or_else(|| {
+            Fault::new("NODE_NOT_FOUND", format!("there is no node {node}")).hint("kctl node list")
+        })?;
+        let ids: Vec<NodeId> =
+            self.hub.consensus.with_state(|s| s.nodes_of(&group).map(|(id, _)| id.clone()).collect());
+        let found = |id: &NodeId| {
+            self.hub
+                .inventory
+                .with(|fleet| fleet.status(id)?.found.iter().find(|f| f.plugin == plugin).cloned())
+        };
+        let here = found(&node).ok_or_else(|| {
+            Fault::new(
+                "NOTHING_TO_ADOPT",
+                format!("nobody but kctl put {plugin} on node {node}, or it is not there"),
+            )
+            .hint(format!("kctl node get {node}"))
+        })?;
+        let Some(digest) = here.digest else {
+            return Err(Fault::new(
+                "PATH_NOT_FOUND",
+                format!("the files of {plugin} were not found on node {node}"),
+            )
+            .hint(format!("kctl doctor --node {node}")));
+        };
+        let others: Vec<(NodeId, Option<Digest>)> =
+            ids.iter().filter_map(|id| Some((id.clone(), found(id)?.digest))).collect();
+        if let Some((other, _)) = others.iter().find(|(_, d)| *d != Some(digest)) {
+            return Err(Fault::new(
+                "ADOPT_DIFFERS",
+                format!("{plugin} on {other} is not the same as on {node}"),
+            )
+            .hint("make them the same first, or install one release on both: kctl plugin install"));
+        }
+        let known = || self.hub.consensus.with_state(|s| s.releases.get(&digest).map(|r| r.version.clone()));
+        if known().is_none() {
+            self.hub.inventory.ask(&node, Ask { plugin: plugin.clone(), digest })?;
+        }
+        let mut applied = self.hub.consensus.watch_applied();
+        let arrived = async {
+            loop {
+                applied.mark_unchanged();
+                if let Some(version) = known() {
+                    return Some(version);
+                }
+                applied.changed().await.ok()?;
+            }
+        };
+        let version =
+            tokio::time::timeout(COLLECT_TIMEOUT, arrived).await.ok().flatten().ok_or_else(|| {
+                Fault::new(
+                    "COLLECT_FAILED",
+                    format!("the agent of {node} did not send {plugin} within {COLLECT_TIMEOUT:?}"),
+                )
+                .hint("its log says why; try again")
+            })?;
+        Ok(v1::CollectResponse {
+            digest: digest.to_string(),
+            version,
+            group: group.to_string(),
+            everywhere: others.len() == ids.len(),
+            nodes: others.into_iter().map(|(id, _)| id.to_string()).collect(),
+        })
     }
 }
 
@@ -35,5 +113,12 @@ impl NodeService for Api {
             return Err(self.fail(&fault));
         }
         Ok(Response::new(self.node_view(&id)))
+    }
+
+    async fn collect(&self, r: Request<v1::CollectRequest>) -> Result<Response<v1::CollectResponse>, Status> {
+        self.as_leader().await?;
+        let r = r.into_inner();
+        let collected = self.collected(&r.node, &r.plugin).await;
+        collected.map(Response::new).map_err(|f| self.fail(&f))
     }
 }

@@ -3,7 +3,7 @@
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
-use kctl_shared::name::{GroupName, PluginName};
+use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::package::refuse_shadows;
 use kctl_shared::proto::v1::{self, plugin_service_server::PluginService};
 use kctl_shared::time::Timestamp;
@@ -36,6 +36,7 @@ struct Wish {
     reason: String,
     /// Of what is installed or removed, and of what was there before.
     methods: [Method; 2],
+    adopt: bool,
 }
 
 impl Wish {
@@ -45,7 +46,7 @@ impl Wish {
         release: Digest,
         version: String,
         previous: Option<Digest>,
-        plan: impl FnOnce(&[kctl_shared::name::NodeId], &[String]) -> Result<Vec<Step>, Fault>,
+        plan: impl FnOnce(&[NodeId], &[String]) -> Result<Vec<Step>, Fault>,
     ) -> Result<Decision, Fault> {
         let nodes = request::resolve(state, &self.group, &self.target)?;
         let policy = request::policy(self.policy, nodes.len())?;
@@ -77,6 +78,7 @@ impl Wish {
             rerecorded: 0,
             method,
             previous_method,
+            adopt: self.adopt,
         })))
     }
 
@@ -124,6 +126,7 @@ macro_rules! wish {
             policy: $request.policy.clone(),
             reason: request::reason(&$request.reason)?,
             methods: Default::default(),
+            adopt: false,
         }
     };
 }
@@ -162,6 +165,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
         (name, place, make) => Method::parse(name, place, make)?,
     };
     wish.methods = [method, present_method];
+    wish.adopt = r.adopt;
     if previous == Some(digest)
         && wish.methods[0] == wish.methods[1]
         && present.is_some_and(|p| p.target == wish.target)
@@ -274,6 +278,22 @@ impl Api {
     }
 }
 
+impl Api {
+    /// What somebody put on a node by hand is not replaced by accident.
+    fn nobody_elses(&self, operation: &Operation) -> Result<(), Fault> {
+        let theirs = self.hub.inventory.with(|fleet| {
+            let found = |node: &NodeId| {
+                fleet.status(node).is_some_and(|s| s.found.iter().any(|f| f.plugin == operation.plugin))
+            };
+            operation.nodes().into_iter().find(|node| !operation.adopt && found(node))
+        });
+        let Some(node) = theirs else { return Ok(()) };
+        let message = format!("{} was put on {node} by hand and is not kctl's", operation.plugin);
+        Err(Fault::new("PLUGIN_NOT_OURS", message)
+            .hint(format!("take it over as it is first: kctl node adopt {node} {}", operation.plugin)))
+    }
+}
+
 #[tonic::async_trait]
 impl PluginService for Api {
     async fn install(
@@ -283,6 +303,9 @@ impl PluginService for Api {
         self.as_leader().await?;
         let r = r.into_inner();
         let decision = self.hub.consensus.with_state(|s| decide_install(s, &r)).map_err(|f| self.fail(&f))?;
+        if let Decision::Start(operation) = &decision {
+            self.nobody_elses(operation).map_err(|f| self.fail(&f))?;
+        }
         self.act(decision, r.dry_run).await
     }
 

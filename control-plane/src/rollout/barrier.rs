@@ -59,6 +59,8 @@ fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatu
         }
         None => answer.stage < Stage::Enabled && answer.loaded.is_none(),
     };
+    // What others put there under this name is no trace of the operation.
+    let theirs = answer.failure.as_ref().is_some_and(|f| f.code == "PLUGIN_NOT_OURS");
     let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.is(wanted));
     match step.kind {
         StepKind::Stage => release.as_ref().is_some_and(has),
@@ -66,10 +68,10 @@ fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatu
         StepKind::Enable => release.is_some() && loaded(&release),
         StepKind::Disable => loaded(&None),
         StepKind::Purge => answer.staged.is_empty() && answer.stage == Stage::Absent,
-        StepKind::Restore => loaded(&before),
+        StepKind::Restore => loaded(&before) || (before.is_none() && theirs),
         StepKind::Unstage => match &before {
             Some(before) => has(before) && answer.staged.len() == 1,
-            None => answer.staged.is_empty() && answer.stage == Stage::Absent,
+            None => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs),
         },
         StepKind::Detach => false,
     }

@@ -50,6 +50,9 @@ pub struct Operation {
     pub method: Method,
     #[serde(default)]
     pub previous_method: Method,
+    /// What the nodes list under this name already becomes kctl's.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -230,6 +230,7 @@ impl World {
             rerecorded: 0,
             method: self.method.clone(),
             previous_method,
+            adopt: false,
         };
         let command = Command::StartOperation { operation: Box::new(operation) };
         assert!(self.propose(command.clone()));

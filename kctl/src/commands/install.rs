@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
-use kctl_shared::package::{Package, pieces};
+use kctl_shared::package::Package;
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::proto::v1::node_service_client::NodeServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
-use kctl_shared::proto::v1::upload_message::Part;
+
 use kctl_shared::proto::v1::{
-    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, RolloutPolicy, Target, UploadHeader,
-    UploadMessage,
+    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, RolloutPolicy, Target,
 };
+
+use kctl_shared::upload::messages;
 
 use super::{Verb, lint};
 use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, TargetArgs};
@@ -48,7 +49,7 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     };
     lint::pass(&loaded, &args.judge, &kongs)?;
     if !args.flow.dry_run {
-        upload(verb, package, &digest.to_string(), &bytes).await?;
+        upload(verb, package, &bytes).await?;
     }
     let request = InstallRequest {
         request_id: request_id(&args.flow)?,
@@ -65,6 +66,7 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         place: method.1,
         make: args.method.make,
         allow_shadow: args.source.allow_shadow,
+        adopt: false,
     };
     let accepted = verb
         .client
@@ -133,15 +135,8 @@ async fn kongs(verb: &Verb) -> Outcome<Vec<Kong>> {
     Ok(if found.is_empty() { vec![Kong::default()] } else { found })
 }
 
-async fn upload(verb: &Verb, package: &Package, digest: &str, bytes: &Bytes) -> Result<(), Fault> {
-    let header = UploadHeader {
-        plugin: package.plugin.to_string(),
-        version: package.version.clone(),
-        digest: digest.to_owned(),
-        size: bytes.len() as u64,
-    };
-    let mut messages = vec![UploadMessage { part: Some(Part::Header(header)) }];
-    messages.extend(pieces(bytes).map(|c| UploadMessage { part: Some(Part::Chunk(c.to_vec())) }));
+async fn upload(verb: &Verb, package: &Package, bytes: &Bytes) -> Result<(), Fault> {
+    let messages = messages(package, bytes);
     let stored = verb
         .client
         .call(|channel| {

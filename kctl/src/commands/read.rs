@@ -9,7 +9,6 @@ use kctl_shared::proto::v1::{
 };
 
 use super::Verb;
-use crate::cli::NodeCommand;
 use crate::fail::Outcome;
 use crate::output::{Table, render, symbol};
 
@@ -62,44 +61,40 @@ pub fn plugin_table(plugins: &[PluginView], wide: bool) -> Table {
     std::iter::once(head).chain(plugins.iter().map(row)).collect()
 }
 
-pub async fn nodes(verb: &Verb, command: NodeCommand) -> Outcome {
-    match command {
-        NodeCommand::List => {
-            let answer = verb
-                .client
-                .call(|channel| async move {
-                    Ok(NodeServiceClient::new(channel).list(ListNodesRequest::default()).await?.into_inner())
-                })
-                .await?;
-            verb.printer.many(&answer.nodes, |n| format!("node/{}", n.id), |_| node_table(&answer.nodes))
+pub async fn nodes(verb: &Verb) -> Outcome {
+    let answer = verb
+        .client
+        .call(|channel| async move {
+            Ok(NodeServiceClient::new(channel).list(ListNodesRequest::default()).await?.into_inner())
+        })
+        .await?;
+    verb.printer.many(&answer.nodes, |n| format!("node/{}", n.id), |_| node_table(&answer.nodes))
+}
+
+pub async fn node(verb: &Verb, id: String) -> Outcome {
+    let view = verb
+        .client
+        .call(|channel| {
+            let request = GetNodeRequest { id: id.clone() };
+            async move { Ok(NodeServiceClient::new(channel).get(request).await?.into_inner()) }
+        })
+        .await?;
+    verb.printer.one(&view, &format!("node/{}", view.id), || {
+        let mut out = render(&node_table(std::slice::from_ref(&view)));
+        for p in &view.plugins {
+            let mark = symbol(&p.state);
+            out.push_str(&format!("  {mark} {} {} {} {}\n", p.name, p.version, p.stage, p.state));
         }
-        NodeCommand::Get { id } => {
-            let view = verb
-                .client
-                .call(|channel| {
-                    let request = GetNodeRequest { id: id.clone() };
-                    async move { Ok(NodeServiceClient::new(channel).get(request).await?.into_inner()) }
-                })
-                .await?;
-            verb.printer.one(&view, &format!("node/{}", view.id), || {
-                let mut out = render(&node_table(std::slice::from_ref(&view)));
-                for p in &view.plugins {
-                    out.push_str(&format!(
-                        "  {} {} {} {} {}\n",
-                        symbol(&p.state),
-                        p.name,
-                        p.version,
-                        p.stage,
-                        p.state
-                    ));
-                }
-                for c in &view.conditions {
-                    out.push_str(&format!("  ! {} {}\n", c.code, c.message));
-                }
-                out
-            })
+        for f in &view.found {
+            let place = if f.dir.is_empty() { "files not found" } else { &f.dir };
+            let state = if f.loaded { "loaded" } else { "not loaded" };
+            out.push_str(&format!("  ? {} {} not kctl's, {state}, {place}\n", f.name, f.version));
         }
-    }
+        for c in &view.conditions {
+            out.push_str(&format!("  ! {} {}\n", c.code, c.message));
+        }
+        out
+    })
 }
 
 pub fn node_table(nodes: &[NodeView]) -> Table {

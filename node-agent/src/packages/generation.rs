@@ -48,7 +48,7 @@ impl Packages {
     /// # Errors
     /// `DISK_FULL`, `PLACING_FAILED`, `FILES_MISSING`.
     pub fn link(&self, number: u64, wanted: &Wanted, links: Links) -> Result<Option<PathBuf>, Failure> {
-        if wanted.listed.is_empty() {
+        if wanted.listed.values().all(|release| release.method.is_in_place()) {
             return Ok(None);
         }
         self.generation(number, wanted, links, &BTreeMap::new()).map(Some)
@@ -86,7 +86,7 @@ impl Packages {
     /// `FILES_MISSING`, `MODULE_CONFLICT`.
     fn plan(&self, wanted: &Wanted, links: Links) -> Result<BTreeMap<String, PathBuf>, Failure> {
         let mut planned = BTreeMap::new();
-        for (plugin, release) in &wanted.listed {
+        for (plugin, release) in wanted.listed.iter().filter(|(_, r)| !r.method.is_in_place()) {
             let placement = release.placement();
             let dir = match links {
                 Links::Placed => self.placed_dir(plugin, &placement),

@@ -46,7 +46,7 @@ impl Packages {
 }
 
 /// Over everything that changes with a file's content, whoever sets its times back.
-fn stamp(path: &Path, hasher: &mut DefaultHasher) {
+pub(super) fn stamp(path: &Path, hasher: &mut DefaultHasher) {
     path.hash(hasher);
     let Ok(metadata) = fs::symlink_metadata(path) else { return };
     let changed = (metadata.ctime(), metadata.ctime_nsec());

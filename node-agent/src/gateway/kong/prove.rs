@@ -275,7 +275,7 @@ impl Kong {
             resolve::check(
                 path,
                 self.prefix(),
-                wanted.generation.as_deref(),
+                wanted.generation.as_deref().filter(|_| !release.method.is_in_place()),
                 plugin,
                 release,
                 reader.as_ref(),

@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use kctl_shared::spec::Failure;
 use serde::Serialize;
 
+use crate::gateway::dialect::Takes;
+
 pub use facts::Facts;
 pub use passed::passed;
 
@@ -94,6 +96,13 @@ pub enum Repair {
     Migrate,
 }
 
+impl Repair {
+    /// Ends with kong.conf being loaded.
+    pub fn loads(&self) -> bool {
+        !matches!(self, Self::RemoveFile(_) | Self::Continue(_) | Self::End(_) | Self::Migrate)
+    }
+}
+
 impl Finding {
     pub fn error(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -162,5 +171,12 @@ impl Finding {
 
 /// Everything that is wrong, the true cause first and what follows from it later.
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
-    causes::ordered(checks::all(facts))
+    let mut findings = causes::ordered(checks::all(facts));
+    if facts.dialect.takes == Takes::Restart && facts.is_running() {
+        for finding in findings.iter_mut().filter(|f| f.repair.as_ref().is_some_and(Repair::loads)) {
+            finding.asks = true;
+            finding.details.push("this Kong takes it by a restart, which cuts its requests off".into());
+        }
+    }
+    findings
 }

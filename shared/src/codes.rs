@@ -2,10 +2,11 @@
 //!
 //! One line a code in the text file of its family: `CODE | means | why | todo`. A test holds the lists against the sources.
 
-const FAMILIES: [(&str, &str); 5] = [
+const FAMILIES: [(&str, &str); 6] = [
     ("kong", include_str!("codes/kong.txt")),
     ("agent", include_str!("codes/agent.txt")),
     ("package", include_str!("codes/package.txt")),
+    ("lint", include_str!("codes/lint.txt")),
     ("cluster", include_str!("codes/cluster.txt")),
     ("cli", include_str!("codes/cli.txt")),
 ];
@@ -18,7 +19,7 @@ const MOST_NEAR: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     pub code: &'static str,
-    /// Who says it: `kong`, `agent`, `package`, `cluster` or `cli`.
+    /// Who says it: `kong`, `agent`, `package`, `lint`, `cluster` or `cli`.
     pub family: &'static str,
     pub means: &'static str,
     pub why: &'static str,

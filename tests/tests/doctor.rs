@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, reason = "the node is shared with other tests")]
 
+#[path = "doctor/bench.rs"]
+mod bench;
 #[path = "gateway_kong/database.rs"]
 mod database;
 #[path = "gateway_kong/node.rs"]
 mod node;
+#[path = "doctor/versions.rs"]
+mod versions;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -18,91 +22,8 @@ use kctl_tests::cluster::{Ran, kctl_binary};
 use kctl_tests::until;
 use serde_json::{Value, json};
 
+use bench::{codes, doctor, first, healed, load, place, ran, replace, tree, use_it, with_plugins};
 use node::{Node, SCHEMA, handler};
-
-/// A node whose Lua path has a directory of the user's own.
-fn with_plugins(directive: &str, plugins: &[&str]) -> Node {
-    let node = Node::new("");
-    let text = format!(
-        "{}lua_package_path = {}/?.lua;;\n{directive}\n",
-        node.read_conf(),
-        node.path("lua").display()
-    );
-    node.write_conf(&text);
-    for name in plugins {
-        place(&node, name, "");
-    }
-    node
-}
-
-fn tree(node: &Node, name: &str) -> PathBuf {
-    node.path("lua/kong/plugins").join(name)
-}
-
-fn place(node: &Node, name: &str, more: &str) {
-    let directory = tree(node, name);
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("handler.lua"), handler("1.0.0", more)).unwrap();
-    fs::write(directory.join("schema.lua"), SCHEMA.replace("NAME", name)).unwrap();
-}
-
-fn use_it(node: &Node, name: &str) {
-    let config = json!({ "_format_version": "3.0", "plugins": [{ "name": name }] });
-    assert_eq!(node.send("POST", "/config", config).0, 201);
-}
-
-fn load(node: &Node) {
-    let (conf, prefix) = (node.conf(), node.prefix());
-    let prepared = node.kong(&["prepare", "-c", conf.to_str().unwrap(), "-p", prefix.to_str().unwrap()]);
-    assert!(prepared.status.success(), "{prepared:?}");
-    let _refused_or_not = node.kong(&["reload", "-p", prefix.to_str().unwrap()]);
-}
-
-fn replace(node: &Node, from: &str, to: &str) {
-    let text = node.read_conf();
-    assert!(text.contains(from), "{text}");
-    node.write_conf(&text.replace(from, to));
-}
-
-fn ran(node: &Node, args: &[&str]) -> Ran {
-    let (conf, prefix, bin) = (node.conf(), node.prefix(), node.bin.clone());
-    let mut command = Command::new(kctl_binary());
-    command.args([
-        "doctor",
-        "--local",
-        "--conf",
-        conf.to_str().unwrap(),
-        "--prefix",
-        prefix.to_str().unwrap(),
-    ]);
-    command.args(["--kong", bin.to_str().unwrap()]).args(args).env("HOME", "/nonexistent");
-    command.stdin(std::process::Stdio::null()).env("XDG_STATE_HOME", node.path("state-home"));
-    command.output().unwrap().into()
-}
-
-fn doctor(node: &Node, args: &[&str]) -> (i32, Value) {
-    let ran = ran(node, &[args, &["-o", "json"]].concat());
-    let report = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
-    (ran.code, report)
-}
-
-fn codes(report: &Value) -> Vec<&str> {
-    report["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect()
-}
-
-/// The first finding's code, and that it was an error.
-fn first(node: &Node, code: &str) -> Value {
-    let (exit, report) = doctor(node, &[]);
-    assert_eq!(codes(&report).first(), Some(&code), "{report:#}");
-    assert_eq!(exit, if report["findings"][0]["severity"] == "error" { 1 } else { 2 }, "{report:#}");
-    report["findings"][0].clone()
-}
-
-fn healed(node: &Node, args: &[&str]) {
-    let (exit, report) = doctor(node, &[&["--fix"], args].concat());
-    assert_eq!(exit, 0, "{report:#}");
-    assert_eq!(doctor(node, &[]).0, 0);
-}
 
 #[test]
 fn a_sound_node_has_nothing_and_nothing_is_touched() {
@@ -399,7 +320,10 @@ fn a_configuration_in_the_database_keeps_its_plugin_listed() {
     place(&node, "foo", "");
     load(&node);
     until("foo", 20, || node.loaded("foo"));
-    assert_eq!(node.send("POST", "/plugins", json!({ "name": "foo" })).0, 201);
+    // Workers of before may answer for a moment.
+    until("a configuration", 20, || {
+        (node.send("POST", "/plugins", json!({ "name": "foo" })).0 == 201).then_some(())
+    });
     replace(&node, "plugins = bundled,foo", "plugins = bundled");
     let finding = first(&node, "IN_USE_NOT_ENABLED");
     assert!(

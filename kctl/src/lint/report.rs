@@ -178,7 +178,7 @@ fn findings(raws: Vec<Raw>, heads: &[Head], policies: &[Policy]) -> Vec<Finding>
             file: head.map_or(raw.file.clone(), |h| h.chunk.clone()),
             line: raw.line,
             message: raw.message,
-            help: rule.help.to_owned(),
+            help: rule.help(),
         };
         let many = found.iter().filter(|f| f.rule == finding.rule).count() >= MOST_PER_RULE;
         if !many && !found.contains(&finding) {

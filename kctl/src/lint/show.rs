@@ -50,11 +50,12 @@ fn plural(n: usize, what: &str) -> String {
 pub fn sarif(reports: &[Report]) -> Value {
     let results = reports.iter().flat_map(|r| r.findings.iter().map(|f| result(f, &r.plugin)));
     let results: Vec<Value> = results.collect();
-    let known = rules::RULES.iter().map(|r| {
+    let known = rules::RULES.iter().filter_map(|r| Some((r, r.entry()?))).map(|(r, entry)| {
         json!({
             "id": r.code,
-            "shortDescription": { "text": r.about },
-            "help": { "text": r.help },
+            "shortDescription": { "text": entry.means },
+            "fullDescription": { "text": entry.why },
+            "help": { "text": entry.todo },
             "defaultConfiguration": { "level": r.severity.word() },
         })
     });

@@ -6,7 +6,13 @@ use super::{Finding, Repair, Severity};
 /// Codes in the order in which Kong itself would meet the trouble: its executable, its file, its environment, its disk,
 /// its database, what is in use, the plugins' files, loading them, the processes, what they answer.
 const LAYERS: &[&[&str]] = &[
-    &["KONG_NOT_FOUND", "KONG_NOT_RUNNABLE", "KONG_HANGS"],
+    &[
+        "KONG_NOT_FOUND",
+        "KONG_NOT_RUNNABLE",
+        "KONG_HANGS",
+        "KONG_VERSION_UNKNOWN",
+        "KONG_VERSION_UNSUPPORTED",
+    ],
     &["DISK_FULL", "PREFIX_NOT_WRITABLE", "PREFIX_UNREADABLE"],
     &[
         "CONF_MISSING",
@@ -15,6 +21,8 @@ const LAYERS: &[&[&str]] = &[
         "CONF_EMPTY",
         "CONF_TOO_LARGE",
         "CONF_UNPARSABLE",
+        "CONF_YAML_UNSAFE",
+        "PREFIX_DIFFERS",
     ],
     &["WRONG_CONF"],
     &["CONF_SECTION", "CONF_KEY_UNKNOWN", "PLUGINS_QUOTED", "CONF_KEY_TWICE", "PLUGINS_EMPTY", "PLUGINS_OFF"],

@@ -13,6 +13,9 @@ mod surroundings;
 use super::{Facts, Finding};
 
 pub fn all(facts: &Facts) -> Vec<Finding> {
+    if facts.is_of_no_known_kind() {
+        return surroundings::check(facts);
+    }
     let families = [
         surroundings::check,
         conf::check,

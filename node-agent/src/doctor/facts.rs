@@ -8,12 +8,15 @@ use kctl_shared::spec::Failure;
 
 use super::lines::Line;
 use crate::gateway::admin_api::{Readiness, Root};
+use crate::gateway::dialect::{Dialect, Takes};
 
 /// `None` in an `Option<Result<…>>`: it was not looked at, because something before it failed.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub conf_path: PathBuf,
     pub prefix: PathBuf,
+    /// Of this Kong; the newest one's where its version could not be asked.
+    pub dialect: Dialect,
     /// What `kong version` says.
     pub version: Option<Result<String, Failure>>,
     pub conf: Option<Result<Conf, Failure>>,
@@ -97,8 +100,8 @@ pub struct Processes {
     pub draining: Vec<(i32, u64)>,
     /// Age in seconds of the youngest worker that takes connections.
     pub youngest: u64,
-    /// A pid file without its master: the number, and who has it now.
-    pub stale_pid: Option<(i32, Option<String>)>,
+    /// A pid file without its master: the file, the number, and who has it now.
+    pub stale_pid: Option<(PathBuf, i32, Option<String>)>,
     /// Workers without a master.
     pub orphans: Vec<i32>,
 }
@@ -197,13 +200,49 @@ impl Facts {
         self.in_use().is_some_and(|names| names.contains(plugin))
     }
 
+    /// Where the plugins are listed, as a person calls it.
+    pub fn key(&self) -> &'static str {
+        self.dialect.key()
+    }
+
+    /// The list that the running Kong says it was given, in the words of this program.
+    pub fn told(&self) -> Option<Vec<String>> {
+        let mut names = self.root()?.configured_plugins.clone()?;
+        if self.key() == "custom_plugins" {
+            // Those that came with it are loaded anyway.
+            names.insert(0, "bundled".into());
+        }
+        Some(names)
+    }
+
+    /// This Kong cannot be told from others, or not be driven: nothing else about the node can be trusted.
+    pub fn is_of_no_known_kind(&self) -> bool {
+        matches!(&self.version, Some(Err(failure)) if failure.code.starts_with("KONG_VERSION_"))
+    }
+
     /// `-c CONF -p PREFIX`, for commands that are shown.
     pub fn flags(&self) -> String {
-        format!("-c {} -p {}", self.conf_path.display(), self.prefix.display())
+        let conf = self.conf_path.display();
+        match self.dialect.armed {
+            Some(_) => format!("-c {conf} -p {}", self.prefix.display()),
+            // The file itself says where.
+            None => format!("-c {conf}"),
+        }
     }
 
     pub fn load_command(&self) -> String {
-        format!("kong prepare {} && kong reload -p {}", self.flags(), self.prefix.display())
+        match self.dialect.takes {
+            Takes::Reload => format!("kong prepare {} && {}", self.flags(), self.reload_command()),
+            Takes::Restart => format!("kong restart {}", self.flags()),
+        }
+    }
+
+    /// Without reading kong.conf.
+    pub fn reload_command(&self) -> String {
+        match self.dialect.armed {
+            Some(_) => format!("kong reload -p {}", self.prefix.display()),
+            None => format!("kong reload {}", self.flags()),
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use crate::durable;
 use crate::gateway::admin_api::AdminApi;
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
-use crate::gateway::dialect::{Dialect, Grammar};
-use crate::gateway::kong_conf::DEFAULT_LUA_PATH;
+use crate::gateway::dialect::Grammar;
+use crate::gateway::kong_conf::ConfError;
 use crate::gateway::kong_env::{self, KongEnv};
 use crate::gateway::listen::Listener;
 use crate::gateway::process::{self, Tree};
@@ -43,10 +43,11 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn prefix(&self) -> PathBuf {
+    pub fn prefix(&self, grammar: Grammar) -> PathBuf {
         let written = || {
-            let conf = ConfFile::read(&self.conf, Grammar::default()).ok()?;
-            conf.conf.get("prefix").filter(|p| p.starts_with('/')).map(PathBuf::from)
+            let conf = ConfFile::read(&self.conf, grammar).ok()?;
+            let key = if matches!(grammar, Grammar::Yml(_)) { "nginx_working_dir" } else { "prefix" };
+            conf.conf.get(key).filter(|p| p.starts_with('/')).map(PathBuf::from)
         };
         let prefix = self.prefix.clone().or_else(written);
         let prefix = prefix.unwrap_or_else(|| DEFAULT_PREFIX.into());
@@ -57,15 +58,23 @@ impl Place {
 
 /// Everything there is to see; `progress` is told what is being looked at.
 pub async fn gather(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Facts {
-    let mut facts = Facts { conf_path: place.conf.clone(), prefix: place.prefix(), ..Facts::default() };
+    progress("kong version");
+    let (version, dialect) = trials::version(place).await;
+    let prefix = place.prefix(dialect.grammar);
+    let runnable = version.is_ok();
+    let mut facts =
+        Facts { conf_path: place.conf.clone(), prefix, dialect, version: Some(version), ..Facts::default() };
+    if facts.is_of_no_known_kind() {
+        return facts;
+    }
     progress("kong.conf and the prefix");
-    let file = ConfFile::read(&place.conf, Grammar::default());
-    let env = KongEnv::read(&facts.prefix, &Dialect::default());
+    let file = ConfFile::read(&place.conf, dialect.grammar);
+    let env = armed_env(file.as_ref(), &facts);
     let tree = Tree::of(&facts.prefix);
     facts.processes = processes(&facts.prefix, tree.as_ref(), env.as_ref().ok());
     facts.environment = starter(tree.as_ref());
     facts.conf = Some(match &file {
-        Ok(file) => Ok(conf(file, env.as_ref().ok(), place)),
+        Ok(file) => Ok(conf(file, env.as_ref().ok(), place, dialect.grammar)),
         Err(error) => Err(error.clone().into()),
     });
     facts.armed = Some(env.as_ref().map(|env| armed(env, &facts)).map_err(Clone::clone));
@@ -83,11 +92,7 @@ pub async fn gather(place: &Place, progress: &(dyn Fn(&str) + Sync)) -> Facts {
         || env.as_ref().is_ok_and(|env| env.database() != "off"),
         |file| file.conf.get("database").is_none_or(|database| database != "off"),
     );
-    progress("kong version");
     let cli = Cli { bin: place.bin.clone(), user: user(env.as_ref().ok()), open_files: None };
-    let version = trials::version(&cli, place.limit).await;
-    let runnable = version.is_ok();
-    facts.version = Some(version);
     let reader = plugins::reader(tree.as_ref(), &facts, env.as_ref().ok());
     if let (Ok(file), true) = (&file, runnable) {
         let trials = trials::Trials { place, cli: &cli, file, env: env.as_ref().ok(), progress };
@@ -115,22 +120,36 @@ pub(super) fn user(env: Option<&KongEnv>) -> Option<(u32, u32)> {
     env.map(|env| env.owner).filter(|owner| root && owner.0 != 0)
 }
 
-fn conf(file: &ConfFile, env: Option<&KongEnv>, place: &Place) -> Conf {
+/// What the next reload loads.
+pub(super) fn armed_env(file: Result<&ConfFile, &ConfError>, facts: &Facts) -> Result<KongEnv, Failure> {
+    match (facts.dialect.armed, file) {
+        (Some(_), _) => KongEnv::read(&facts.prefix, &facts.dialect),
+        // nginx reads the node's own file.
+        (None, Ok(file)) => KongEnv::of(file, &facts.prefix, facts.dialect),
+        (None, Err(error)) => Err(error.clone().into()),
+    }
+}
+
+fn conf(file: &ConfFile, env: Option<&KongEnv>, place: &Place, grammar: Grammar) -> Conf {
     let names = file.conf.plugins();
     let values = file.conf.to_map();
     let others = match env {
-        Some(env) => others(&place.conf, &values, env),
+        Some(env) => others(&place.conf, &values, env, grammar),
         None => Vec::new(),
     };
+    let (lines, lua_path) = match grammar {
+        Grammar::Conf(style) => {
+            let written = values.get("lua_package_path").filter(|p| !p.is_empty()).cloned();
+            (lines::scan(&file.text), written.unwrap_or_else(|| style.lua_path.into()))
+        }
+        // It has no lines of its own kind; its Lua path stands in text that only nginx reads.
+        Grammar::Yml(_) => (Vec::new(), env.map(|env| env.lua_path().to_owned()).unwrap_or_default()),
+    };
     Conf {
-        lines: lines::scan(&file.text),
+        lines,
         unmanaged: names.as_ref().err().map(|e| e.clone().into()),
         names: names.unwrap_or_default(),
-        lua_path: values
-            .get("lua_package_path")
-            .filter(|p| !p.is_empty())
-            .cloned()
-            .unwrap_or_else(|| DEFAULT_LUA_PATH.into()),
+        lua_path,
         values,
         younger: env.is_some_and(|env| file.modified > env.modified),
         others,
@@ -152,7 +171,10 @@ fn plain(value: &str) -> &str {
 }
 
 /// Files beside this one, and at Kong's usual places, that contradict nothing which runs where this one does.
-fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv) -> Vec<PathBuf> {
+fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv, grammar: Grammar) -> Vec<PathBuf> {
+    if matches!(grammar, Grammar::Yml(_)) {
+        return Vec::new();
+    }
     let contradicts = |values: &BTreeMap<String, String>| {
         let differs = |(key, value): &(&String, &String)| {
             comparable(key)
@@ -170,7 +192,7 @@ fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv) -> Vec<
     found.dedup();
     let me = std::fs::canonicalize(path).ok();
     found.retain(|other| {
-        let Ok(file) = ConfFile::read(other, Grammar::default()) else { return false };
+        let Ok(file) = ConfFile::read(other, grammar) else { return false };
         let theirs = file.conf.to_map();
         let explains =
             mine.iter().any(|key| theirs.get(key).map(|value| plain(value)) == env.get(key).map(plain));
@@ -198,7 +220,8 @@ fn armed(env: &KongEnv, facts: &Facts) -> Armed {
         readable: down
             || master == 0
             || master == env.owner.0
-            || plugins::may_read(&KongEnv::path(&facts.prefix, &Dialect::default()), master),
+            || facts.dialect.armed.is_none()
+            || plugins::may_read(&KongEnv::path(&facts.prefix, &facts.dialect), master),
         leaked,
         database: env.database().to_owned(),
         refused: None,
@@ -206,11 +229,10 @@ fn armed(env: &KongEnv, facts: &Facts) -> Armed {
 }
 
 fn processes(prefix: &Path, tree: Option<&Tree>, env: Option<&KongEnv>) -> Processes {
-    let pid = std::fs::read_to_string(prefix.join("pids/nginx.pid"))
-        .ok()
-        .and_then(|text| text.trim().parse::<i32>().ok());
+    let pid = process::pid_file(prefix);
+    let stale = |(path, pid): (PathBuf, i32)| (path, pid, process::describe(pid));
     let Some(tree) = tree else {
-        let stale_pid = pid.map(|pid| (pid, process::describe(pid)));
+        let stale_pid = pid.map(stale);
         return Processes { stale_pid, orphans: process::orphans(prefix), ..Processes::default() };
     };
     let now = process::ticks_now();
@@ -224,7 +246,7 @@ fn processes(prefix: &Path, tree: Option<&Tree>, env: Option<&KongEnv>) -> Proce
         older_than_armed: armed_at.is_some_and(|at| tree.serving().any(|worker| worker.started + 200 < at)),
         youngest: tree.serving().map(|worker| age(worker.started)).min().unwrap_or_default(),
         draining: tree.draining().map(|worker| (worker.pid, age(worker.started))).collect(),
-        stale_pid: pid.filter(|pid| *pid != tree.master.pid).map(|pid| (pid, process::describe(pid))),
+        stale_pid: pid.filter(|(_, pid)| *pid != tree.master.pid).map(stale),
         orphans: Vec::new(),
     }
 }

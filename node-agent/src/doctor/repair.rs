@@ -11,21 +11,21 @@ use std::time::Duration;
 use kctl_shared::spec::Failure;
 use rustix::process::{Pid, Signal};
 
-use super::gather::{Place, user};
+use super::gather::{Place, armed_env, user};
 use super::origin::from_outside;
 use super::{Facts, Finding, Repair};
 use crate::config::{Apply, Preflight};
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
-use crate::gateway::dialect::{Dialect, Grammar};
+use crate::gateway::dialect::{Takes, Trials};
 use crate::gateway::effective::Environment;
 use crate::gateway::kong::{Kong, KongConfig, Limits};
 use crate::gateway::kong_conf::{Change, OurPath};
-use crate::gateway::kong_env::KongEnv;
 use crate::gateway::node_conf::NodeConf;
 use crate::gateway::preflight::Trial;
 use crate::gateway::process::Tree;
 use crate::gateway::scratch::Scratch;
+use crate::gateway::{Gateway as _, Wanted};
 
 const TURNOVER: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(100);
@@ -50,10 +50,7 @@ pub async fn repair(
         progress("kong migrations up");
         shell.migrate().await?;
     }
-    let loads = |repair: &&&Repair| {
-        !matches!(repair, Repair::RemoveFile(_) | Repair::Continue(_) | Repair::End(_) | Repair::Migrate)
-    };
-    if !repairs.iter().any(|repair| loads(&repair)) {
+    if !repairs.iter().any(|repair| repair.loads()) {
         return Ok(());
     }
     let edited = shell.edited(&repairs)?;
@@ -114,8 +111,8 @@ struct Shell<'a> {
 
 impl<'a> Shell<'a> {
     fn new(place: &'a Place, facts: &'a Facts) -> Result<Self, Failure> {
-        let file = ConfFile::read(&place.conf, Grammar::default())?;
-        let env = KongEnv::read(&facts.prefix, &Dialect::default()).ok();
+        let file = ConfFile::read(&place.conf, facts.dialect.grammar)?;
+        let env = armed_env(Ok(&file), facts).ok();
         // What comes from outside stays; what the file says is what is wanted.
         let environment =
             env.as_ref().map(|env| env.as_environment(&from_outside(facts))).unwrap_or_default();
@@ -154,10 +151,13 @@ impl<'a> Shell<'a> {
         if change.add.is_empty() && change.remove.is_empty() {
             return Ok(text);
         }
-        Ok(NodeConf::parse(&text, Grammar::default())?.edit(&change, &self.ours)?)
+        Ok(NodeConf::parse(&text, self.facts.dialect.grammar)?.edit(&change, &self.ours)?)
     }
 
     async fn try_out(&self, text: &[u8]) -> Result<(), Failure> {
+        if self.facts.dialect.trials == Trials::None {
+            return Ok(());
+        }
         let prefix = self.facts.prefix.join("doctor");
         let (how, limit) = (Preflight::Boot, self.place.limit);
         let trial = Trial {
@@ -166,7 +166,7 @@ impl<'a> Shell<'a> {
             environment: &self.environment,
             how,
             limit,
-            dialect: Dialect::default(),
+            dialect: self.facts.dialect,
         };
         match trial.load(text).await {
             Err(failure) if failure.code == "INIT_WORKER_FAILED" && self.facts.database.used => Ok(()),
@@ -204,10 +204,15 @@ impl<'a> Shell<'a> {
         if text == self.file.text {
             return Err(failure);
         }
-        let back = ConfFile::read(&self.place.conf, Grammar::default())
+        let back = ConfFile::read(&self.place.conf, self.facts.dialect.grammar)
             .map_err(Failure::from)
             .and_then(|now| now.replace(&self.file.text, Some(&backups)).map_err(Failure::from));
         let back = match back {
+            // A restart that failed left nothing running.
+            Ok(()) if self.facts.dialect.takes == Takes::Restart => {
+                let generation = self.file.conf.generation(&self.ours);
+                kong.put_back(&Wanted { generation, ..Wanted::default() }, &|_| {}).await
+            }
             Ok(()) => kong.arm(&self.environment).await,
             Err(failure) => Err(failure),
         };
@@ -283,6 +288,7 @@ fn with_lines(text: &[u8], edits: &[(usize, Option<String>)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::dialect::Grammar;
 
     #[test]
     fn only_the_lines_named_change() {

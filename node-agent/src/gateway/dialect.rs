@@ -114,6 +114,16 @@ impl Dialect {
         }
     }
 
+    /// `kong migrations list` tells by its exit code what is left to do.
+    pub fn tells_migrations(&self) -> bool {
+        self.version >= KongVersion::new(1, 0, 0)
+    }
+
+    /// Reads `daos.lua`, schemas and handlers in the form of 3.0 only.
+    pub fn is_modern(&self) -> bool {
+        self.version >= KongVersion::new(3, 0, 0)
+    }
+
     fn table(version: KongVersion) -> Self {
         let since = |major, minor, patch| version >= KongVersion::new(major, minor, patch);
         Self {

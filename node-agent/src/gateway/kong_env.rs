@@ -77,13 +77,13 @@ impl KongEnv {
     /// What the own file of a Kong before 0.9 says, under the names that later ones use.
     ///
     /// # Errors
-    /// `PREFIX_DIFFERS` when the file names another directory than the agent's configuration.
+    /// `PREFIX_DIFFERS` when the file names another directory.
     pub fn of(file: &ConfFile, prefix: &Path, dialect: Dialect) -> Result<Self, Failure> {
         let conf = &file.conf;
         let there = conf.get("nginx_working_dir").unwrap_or_else(|| "/usr/local/kong/".into());
         if Path::new(&there) != prefix && fs::canonicalize(&there).ok() != fs::canonicalize(prefix).ok() {
             let message = format!(
-                "the file's nginx_working_dir is {there}, and the agent's configuration says {}; make them one",
+                "the file's nginx_working_dir is {there}, and the prefix that was named is {}; make them one",
                 prefix.display()
             );
             return Err(Failure::new("PREFIX_DIFFERS", message));

@@ -78,10 +78,19 @@ fn title(process: &Process) -> String {
     process.cmdline().unwrap_or_default().join(" ")
 }
 
-fn by_pid_file(prefix: &Path) -> Option<Process> {
+/// The pid file of a prefix and the number in it.
+pub fn pid_file(prefix: &Path) -> Option<(PathBuf, i32)> {
     // Before 0.9 it lies in the directory itself.
     let files = ["pids/nginx.pid", "nginx.pid"].map(|name| prefix.join(name));
-    let pid = files.iter().find_map(|path| fs::read_to_string(path).ok())?.trim().parse().ok()?;
+    let (path, text) = files
+        .into_iter()
+        .find_map(|path| Some((fs::read_to_string(&path).ok()?, path)))
+        .map(|(text, path)| (path, text))?;
+    Some((path, text.trim().parse().ok()?))
+}
+
+fn by_pid_file(prefix: &Path) -> Option<Process> {
+    let (_, pid) = pid_file(prefix)?;
     let process = Process::new(pid).ok()?;
     is_master_of(&process, prefix).then_some(process)
 }

@@ -47,7 +47,8 @@ fn workers(facts: &Facts) -> Option<Finding> {
             finding
                 .says(words)
                 .fix(format!(
-                    "add it to `plugins` in {}, then: {}",
+                    "add it to `{}` in {}, then: {}",
+                    facts.key(),
                     facts.conf_path.display(),
                     facts.load_command()
                 ))
@@ -60,7 +61,7 @@ fn workers(facts: &Facts) -> Option<Finding> {
     let finding =
         Finding::error("INIT_WORKER_FAILED", "the workers came up crippled: init_worker of a plugin failed")
             .says(words)
-            .fix("mend the plugin Kong names and reload, or take it out of `plugins`");
+            .fix(format!("mend the plugin Kong names and reload, or take it out of `{}`", facts.key()));
     let finding = if loads_now(facts) { finding.repair(Repair::Load) } else { finding };
     Some(match crate::doctor::gather::subject(words) {
         Some(name) => finding.about(name),
@@ -103,8 +104,10 @@ fn admin(facts: &Facts) -> Option<Finding> {
     let failure = facts.api.root.as_ref()?.as_ref().err()?;
     let mut finding = match failure.code.as_str() {
         "ADMIN_API_BROKEN" => {
-            Finding::error(&failure.code, "the whole Admin API answers with an internal error")
-                .fix("mend the api.lua that Kong names and reload, or take the plugin out of `plugins`")
+            Finding::error(&failure.code, "the whole Admin API answers with an internal error").fix(format!(
+                "mend the api.lua that Kong names and reload, or take the plugin out of `{}`",
+                facts.key()
+            ))
         }
         "ADMIN_API_REFUSED" => {
             Finding::warning(&failure.code, "the Admin API asks for credentials; much could not be looked at")
@@ -133,7 +136,7 @@ fn ready(facts: &Facts) -> Option<Finding> {
     if reason.contains("draining") {
         return Some(
             Finding::warning("DRAINING", "the node is draining: load balancers that ask it send it nothing")
-                .fix(format!("when that is over: kong reload -p {}", facts.prefix.display()))
+                .fix(format!("when that is over: {}", facts.reload_command()))
                 .repair_if_allowed(Repair::Load),
         );
     }

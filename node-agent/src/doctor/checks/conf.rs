@@ -6,8 +6,6 @@ use crate::doctor::facts::Conf;
 use crate::doctor::lines::{Line, unquoted};
 use crate::doctor::{Facts, Finding, Repair};
 
-const KEY: &str = "plugins";
-
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let path = facts.conf_path.display();
     let conf = match &facts.conf {
@@ -65,8 +63,8 @@ fn section(facts: &Facts, conf: &Conf) -> Option<Finding> {
             facts.load_command()
         ))
         .repair_if_allowed(Repair::Lines(headers.iter().map(|l| (l.number, None)).collect()));
-    for line in lost.iter().filter(|l| l.key == KEY) {
-        finding = finding.detail(format!("`plugins = {}` is among them", line.value));
+    for line in lost.iter().filter(|l| l.key == facts.key()) {
+        finding = finding.detail(format!("`{} = {}` is among them", facts.key(), line.value));
     }
     Some(finding)
 }
@@ -74,9 +72,15 @@ fn section(facts: &Facts, conf: &Conf) -> Option<Finding> {
 /// Keys that Kong does not know.
 fn unknown(facts: &Facts, conf: &Conf) -> Vec<Finding> {
     let Some(known) = facts.rendered().map(|r| &r.known) else {
-        // Without a rendering only what is all but `plugins` is told.
-        let near = |l: &&Line| l.section.is_none() && l.key != KEY && distance(&l.key, KEY) <= 1;
-        return conf.lines.iter().filter(near).map(|l| misspelt(facts, conf, l, Some(KEY.into()))).collect();
+        // Without a rendering only what is all but the list's key is told.
+        let near =
+            |l: &&Line| l.section.is_none() && l.key != facts.key() && distance(&l.key, facts.key()) <= 1;
+        return conf
+            .lines
+            .iter()
+            .filter(near)
+            .map(|l| misspelt(facts, conf, l, Some(facts.key().into())))
+            .collect();
     };
     let is_unknown = |l: &&Line| {
         l.section.is_none()
@@ -89,7 +93,7 @@ fn unknown(facts: &Facts, conf: &Conf) -> Vec<Finding> {
         .iter()
         .filter(is_unknown)
         .map(|line| {
-            let ours = [KEY.to_owned(), "lua_package_path".into()];
+            let ours = [facts.key().to_owned(), "lua_package_path".into()];
             let candidates = known.iter().chain(&ours);
             let near = candidates
                 .map(|k| (distance(&line.key, k), k))
@@ -97,7 +101,7 @@ fn unknown(facts: &Facts, conf: &Conf) -> Vec<Finding> {
                 .min();
             let near = near
                 .map(|(_, key)| key.clone())
-                .or_else(|| (line.key == "custom_plugins").then(|| KEY.into()));
+                .or_else(|| (line.key == "custom_plugins").then(|| facts.key().into()));
             misspelt(facts, conf, line, near)
         })
         .collect()
@@ -115,7 +119,7 @@ fn misspelt(facts: &Facts, conf: &Conf, line: &Line, near: Option<String>) -> Fi
     let finding = Finding::warning("CONF_KEY_UNKNOWN", message).about(&line.key).detail(format!(
         "`{} = {}` has no effect",
         line.key,
-        shown(line, near.as_deref())
+        shown(facts, line, near.as_deref())
     ));
     let Some(near) = near else {
         return finding.fix(format!("delete line {}, or correct its key", line.number));
@@ -131,14 +135,16 @@ fn misspelt(facts: &Facts, conf: &Conf, line: &Line, near: Option<String>) -> Fi
 }
 
 /// A value may be a secret; lists of plugins are none.
-fn shown(line: &Line, near: Option<&str>) -> String {
-    if near == Some(KEY) { line.value.clone() } else { "…".into() }
+fn shown(facts: &Facts, line: &Line, near: Option<&str>) -> String {
+    if near == Some(facts.key()) { line.value.clone() } else { "…".into() }
 }
 
 /// Several `plugins` lines.
 fn twice(facts: &Facts, conf: &Conf) -> Option<Finding> {
-    let lines: Vec<&Line> = conf.lines.iter().filter(|l| l.section.is_none() && l.key == KEY).collect();
+    let lines: Vec<&Line> =
+        conf.lines.iter().filter(|l| l.section.is_none() && l.key == facts.key()).collect();
     let (last, earlier) = lines.split_last()?;
+    let key = facts.key();
     let counted: BTreeSet<String> = last.names().into_iter().collect();
     let lost: Vec<String> =
         earlier.iter().flat_map(|l| l.names()).filter(|name| !counted.contains(name)).collect();
@@ -150,7 +156,7 @@ fn twice(facts: &Facts, conf: &Conf) -> Option<Finding> {
     let finding = Finding::warning(
         "CONF_KEY_TWICE",
         format!(
-            "`plugins` stands in {path} more than once (lines {numbers}), and only line {} counts",
+            "`{key}` stands in {path} more than once (lines {numbers}), and only line {} counts",
             last.number
         ),
     );
@@ -165,24 +171,27 @@ fn twice(facts: &Facts, conf: &Conf) -> Option<Finding> {
         }
     }
     let all = names.join(",");
-    edits.push((last.number, Some(format!("plugins = {all}"))));
+    edits.push((last.number, Some(format!("{key} = {all}"))));
     Some(
         finding
             .detail(format!("only in the lines that do not count: {}", lost.join(", ")))
-            .fix(format!("keep one line: `plugins = {all}`, then: {}", facts.load_command()))
+            .fix(format!("keep one line: `{key} = {all}`, then: {}", facts.load_command()))
             .repair_if_allowed(Repair::Lines(edits)),
     )
 }
 
 /// The value that counts.
 fn value(facts: &Facts, conf: &Conf) -> Option<Finding> {
-    let line = conf.lines.iter().rfind(|l| l.section.is_none() && l.key == KEY)?;
+    let line = conf.lines.iter().rfind(|l| l.section.is_none() && l.key == facts.key())?;
     let path = facts.conf_path.display();
     if conf.unmanaged.is_some() {
         return None;
     }
+    let key = facts.key();
     let used: Vec<String> = facts.in_use().into_iter().flatten().cloned().collect();
-    if line.value.is_empty() {
+    // A list that is added to Kong's own plugins may well be empty.
+    let all = key == "plugins";
+    if line.value.is_empty() && all {
         let mut names: Vec<String> = vec!["bundled".into()];
         names.extend(used.iter().filter(|name| !kctl_shared::name::is_bundled(name)).cloned());
         let text = format!("plugins = {}", names.join(","));
@@ -198,7 +207,7 @@ fn value(facts: &Facts, conf: &Conf) -> Option<Finding> {
             .repair_if_allowed(Repair::Lines(vec![(line.number, Some(text))])),
         );
     }
-    if line.names().first().is_some_and(|name| name == "off") {
+    if all && line.names().first().is_some_and(|name| name == "off") {
         return Some(
             Finding::warning(
                 "PLUGINS_OFF",
@@ -212,7 +221,7 @@ fn value(facts: &Facts, conf: &Conf) -> Option<Finding> {
     if quoted.is_empty() {
         return None;
     }
-    let text = format!("plugins = {}", line.names().join(","));
+    let text = format!("{key} = {}", line.names().join(","));
     let names = quoted.join(", ");
     Some(
         Finding::error(

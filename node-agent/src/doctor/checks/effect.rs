@@ -118,7 +118,8 @@ fn environment(facts: &Facts, difference: &Difference) -> Option<Finding> {
         );
         if difference.plugins {
             finding = finding.detail(format!(
-                "the file says `plugins = {}`, and Kong has `{}`",
+                "the file says `{} = {}`, and Kong has `{}`",
+                facts.key(),
                 conf.names.join(","),
                 armed.names.join(",")
             ));
@@ -165,7 +166,7 @@ fn waiting(facts: &Facts) -> Option<Finding> {
         return None;
     }
     let asked = root.and_then(|root| {
-        let plugins = root.configured_plugins.as_ref().map(|names| expanded(names) != expanded(&armed.names));
+        let plugins = facts.told().map(|names| expanded(&names) != expanded(&armed.names));
         let path = root.lua_package_path.as_ref().map(|path| *path != armed.lua_path);
         plugins.or(path).map(|_| plugins == Some(true) || path == Some(true))
     });
@@ -177,12 +178,12 @@ fn waiting(facts: &Facts) -> Option<Finding> {
         "PREPARED_NOT_RELOADED",
         "the prefix was prepared with other plugins than Kong runs, and not reloaded",
     );
-    if let Some(names) = root.and_then(|root| root.configured_plugins.as_ref()) {
+    if let Some(names) = facts.told() {
         finding = finding.detail(format!(
             "Kong runs `{}`, and the next reload loads `{}`",
             names.join(","),
             armed.names.join(",")
         ));
     }
-    Some(finding.fix(format!("kong reload -p {}", facts.prefix.display())).repair(Repair::Load))
+    Some(finding.fix(facts.reload_command()).repair(Repair::Load))
 }

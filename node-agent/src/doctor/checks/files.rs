@@ -29,7 +29,8 @@ fn of(facts: &Facts, name: &str, files: &Files) -> Vec<Finding> {
                 .about(name)
                 .detail(format!("{name} cannot be loaded through it after the next reload"))
                 .fix(format!(
-                    "restore what it points at, or remove the link and take {name} out of `plugins`"
+                    "restore what it points at, or remove the link and take {name} out of `{}`",
+                    facts.key()
                 )),
         );
     }

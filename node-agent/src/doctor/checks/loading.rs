@@ -70,16 +70,17 @@ fn plugin(facts: &Facts, refused: &Refused) -> Finding {
         finding = finding
             .detail("the running Kong has it and is fine; it failed in a scratch Kong without a database");
     }
+    let (key, conf) = (facts.key(), facts.conf_path.display());
     finding = finding.fix(match failure.code.as_str() {
         "NO_HANDLER" => {
-            format!("install {shown}, or take it out of `plugins` in {}", facts.conf_path.display())
+            format!("install {shown}, or take it out of `{key}` in {conf}")
         }
-        "NO_SCHEMA" => format!("add schema.lua beside its handler.lua, or take {shown} out of `plugins`"),
+        "NO_SCHEMA" => format!("add schema.lua beside its handler.lua, or take {shown} out of `{key}`"),
         "MISSING_DEPENDENCY" => {
             "install the module on this node (or correct lua_package_path), then reload".to_owned()
         }
         _ => {
-            format!("mend what Kong names, or take {shown} out of `plugins` in {}", facts.conf_path.display())
+            format!("mend what Kong names, or take {shown} out of `{key}` in {conf}")
         }
     });
     match name {
@@ -137,7 +138,11 @@ fn missing(facts: &Facts) -> Vec<Finding> {
             let finding = Finding::error(code, message)
                 .about(name)
                 .detail("no such file on lua_package_path or in the usual places")
-                .fix(format!("install {name}, or take it out of `plugins` in {}", facts.conf_path.display()));
+                .fix(format!(
+                    "install {name}, or take it out of `{}` in {}",
+                    facts.key(),
+                    facts.conf_path.display()
+                ));
             dropped(facts, finding, name)
         })
         .collect()
@@ -150,7 +155,7 @@ fn in_use(facts: &Facts) -> Vec<Finding> {
     let came = |name: &str| {
         bundled
             && facts.root().is_some_and(|root| {
-                let told = root.configured_plugins.clone().unwrap_or_default();
+                let told = facts.told().unwrap_or_default();
                 root.available.contains_key(name)
                     && told.contains(&"bundled".to_owned())
                     && !told.iter().any(|t| t == name)
@@ -167,10 +172,10 @@ fn used_one(facts: &Facts, name: &str) -> Finding {
         Finding::error("IN_USE_NOT_ENABLED", format!("{name} is in use but not enabled")).about(name);
     let list = match (origin(facts), facts.conf(), facts.armed()) {
         (Origin::Environment | Origin::OtherConf(_), _, Some(armed)) => {
-            format!("Kong has `plugins = {}`", armed.names.join(","))
+            format!("Kong has `{} = {}`", facts.key(), armed.names.join(","))
         }
         (_, Some(conf), _) => {
-            format!("`plugins = {}` in {}", conf.names.join(","), facts.conf_path.display())
+            format!("`{} = {}` in {}", facts.key(), conf.names.join(","), facts.conf_path.display())
         }
         _ => "the list lacks it".to_owned(),
     };
@@ -190,14 +195,16 @@ fn used_one(facts: &Facts, name: &str) -> Finding {
     let managed = facts.conf().is_some_and(|conf| conf.unmanaged.is_none());
     if !there {
         return finding.detail(format!("the files of {name} are not on this node's Lua path")).fix(format!(
-            "install {name} here and add it to `plugins`, or delete its configurations in Kong"
+            "install {name} here and add it to `{}`, or delete its configurations in Kong",
+            facts.key()
         ));
     }
     if origin(facts) == Origin::Environment {
         return finding.fix(format!("add {name} to KONG_PLUGINS where Kong is started, then restart Kong"));
     }
     let finding = finding.fix(format!(
-        "add {name} to `plugins` in {}, then: {}",
+        "add {name} to `{}` in {}, then: {}",
+        facts.key(),
         facts.conf_path.display(),
         facts.load_command()
     ));

@@ -22,8 +22,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         ),
         State::Down => found.push(down(facts)),
     }
-    if let Some((pid, other)) = &processes.stale_pid {
-        let file = facts.prefix.join("pids/nginx.pid");
+    if let Some((file, pid, other)) = &processes.stale_pid {
         let finding = match other {
             None => Finding::warning(
                 "STALE_PID_FILE",
@@ -35,7 +34,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             )
             .detail("`kong start` says it is already running, `kong health` says it is healthy"),
         };
-        found.push(finding.fix(format!("rm {}", file.display())).repair(Repair::RemoveFile(file)));
+        found.push(finding.fix(format!("rm {}", file.display())).repair(Repair::RemoveFile(file.clone())));
     }
     if !processes.orphans.is_empty() {
         let pids = processes.orphans.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -67,9 +66,5 @@ fn down(facts: &Facts) -> Finding {
         Some(words) => finding.detail("the last words in its log:").says(words),
         None => finding,
     };
-    finding.fix(format!(
-        "start it with its supervisor, or: kong start -c {} -p {}",
-        facts.conf_path.display(),
-        facts.prefix.display()
-    ))
+    finding.fix(format!("start it with its supervisor, or: kong start {}", facts.flags()))
 }

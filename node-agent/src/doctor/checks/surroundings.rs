@@ -1,15 +1,22 @@
 //! Kong's executable, the disk and the prefix.
 
 use crate::doctor::{Facts, Finding, Repair};
+use crate::gateway::dialect::Takes;
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(Err(failure)) = &facts.version {
         let fix = match failure.code.as_str() {
             "KONG_NOT_FOUND" => "name Kong's executable: --kong /usr/local/bin/kong",
+            "KONG_VERSION_UNSUPPORTED" => "upgrade Kong; `kctl conf` still edits its file",
+            "KONG_VERSION_UNKNOWN" => "name Kong's own executable with --kong, or upgrade kctl",
             _ => "run it by hand and see what it does: kong version",
         };
-        let hint = "plugins could not be tried in a scratch Kong without it";
+        let hint = if facts.is_of_no_known_kind() {
+            "nothing else was looked at: how to read such a node is not known"
+        } else {
+            "plugins could not be tried in a scratch Kong without it"
+        };
         found.push(Finding::of(failure).detail(hint).fix(fix));
     }
     if let Some(full) = &facts.disk.full {
@@ -29,8 +36,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         }
         Some(Err(failure)) if facts.conf().is_some() => {
             let finding = Finding::warning(&failure.code, &failure.message).fix(format!(
-                "name the prefix Kong runs with (--prefix), or: kong prepare {}",
-                facts.flags()
+                "name the prefix Kong runs with (--prefix), or: {}",
+                if facts.dialect.takes == Takes::Restart {
+                    format!("kong start {}", facts.flags())
+                } else {
+                    format!("kong prepare {}", facts.flags())
+                }
             ));
             found.push(finding);
         }

@@ -79,7 +79,7 @@ pub fn look(facts: &mut Facts, bin: &Path, reader: &Reader) {
     let own = own.unwrap_or_default();
     let leaked = facts.armed().and_then(|a| a.leaked.clone()).unwrap_or_default();
     let path = format!("{own};{leaked};{}", usual(bin));
-    let modern = !matches!(&facts.version, Some(Ok(version)) if version.starts_with(['0', '1', '2']));
+    let modern = facts.dialect.is_modern();
     let prefix = facts.prefix.clone();
     facts.plugins =
         names.iter().map(|name| (name.clone(), files(&path, &prefix, name, reader, modern))).collect();

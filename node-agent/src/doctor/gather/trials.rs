@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use kctl_shared::spec::Failure;
 
@@ -12,25 +11,42 @@ use crate::doctor::facts::{Facts, Refused, Rendered, State};
 use crate::doctor::origin::from_outside;
 use crate::gateway::cli::{Cli, Ended};
 use crate::gateway::conf_file::ConfFile;
-use crate::gateway::dialect::Dialect;
+use crate::gateway::dialect::{Dialect, Grammar, Takes, Trials as Tries};
 use crate::gateway::effective::Environment;
+use crate::gateway::kong_conf::{Change, Lists, OurPath};
 use crate::gateway::kong_env::KongEnv;
+use crate::gateway::node_conf::NodeConf;
 use crate::gateway::preflight::Trial;
 use crate::gateway::scratch::Scratch;
 use crate::gateway::words;
 
 /// Plugins that are left out in turn before the rest is not tried any more.
 const MOST_REFUSED: usize = 5;
+/// Variables that win over the list in the file.
+const LISTS: [&str; 2] = ["KONG_PLUGINS", "KONG_CUSTOM_PLUGINS"];
 
+/// The version in Kong's own words, and what goes with it; the newest Kong's dialect where nobody can tell.
+///
 /// # Errors
-/// `KONG_NOT_FOUND`, `KONG_NOT_RUNNABLE`, `KONG_HANGS`.
-pub async fn version(cli: &Cli, limit: Duration) -> Result<String, Failure> {
-    let ended = cli.run(&["version"], &Environment::new(), limit).await?;
+/// `KONG_NOT_FOUND`, `KONG_NOT_RUNNABLE`, `KONG_HANGS`, `KONG_VERSION_UNKNOWN`, `KONG_VERSION_UNSUPPORTED`.
+pub async fn version(place: &Place) -> (Result<String, Failure>, Dialect) {
+    match ask(place).await {
+        Ok((words, dialect)) => (Ok(words), dialect),
+        Err(failure) => (Err(failure), Dialect::default()),
+    }
+}
+
+async fn ask(place: &Place) -> Result<(String, Dialect), Failure> {
+    // Nothing is read or written, so anybody may ask.
+    let cli = Cli { bin: place.bin.clone(), user: None, open_files: None };
+    let ended = cli.run(&["version"], &Environment::new(), place.limit).await?;
     if !ended.succeeded() {
         return Err(Failure::new("KONG_NOT_RUNNABLE", format!("`kong version` failed: {}", ended.words())));
     }
+    let dialect = Dialect::of(&ended.stdout)?;
     let text = ended.stdout.trim();
-    Ok(text.strip_prefix("Kong").map_or(text, |rest| rest.trim_start_matches([':', ' '])).to_owned())
+    let text = text.strip_prefix("Kong").map_or(text, |rest| rest.trim_start_matches([':', ' ']));
+    Ok((text.strip_prefix("version:").unwrap_or(text).trim().to_owned(), dialect))
 }
 
 pub struct Trials<'a> {
@@ -43,21 +59,39 @@ pub struct Trials<'a> {
 
 impl Trials<'_> {
     pub async fn run(&self, facts: &mut Facts) {
-        (self.progress)("what Kong makes of kong.conf");
-        facts.rendered = Some(self.rendered(facts).await);
-        self.rendered_again(facts).await;
-        if !matches!(facts.rendered, Some(Ok(_))) {
-            return;
+        if facts.dialect.takes == Takes::Reload {
+            (self.progress)("what Kong makes of kong.conf");
+            facts.rendered = Some(self.rendered(facts).await);
+            self.rendered_again(facts).await;
+            if !matches!(facts.rendered, Some(Ok(_))) {
+                return;
+            }
         }
         let environment = self.environment(facts);
         if facts.database.used {
             (self.progress)("the database");
             self.database(facts, &environment).await;
         }
+        if facts.dialect.trials == Tries::None {
+            return;
+        }
         (self.progress)("the plugins in a scratch Kong");
         facts.refused = self.load(facts, &environment).await;
+        if facts.dialect.trials == Tries::BootOnDatabase {
+            self.without_database(facts);
+            return;
+        }
         (self.progress)("the declarative configuration");
         facts.declarative = self.declarative(facts, &environment).await;
+    }
+
+    /// A Kong that was tried on the node's database and could not reach it says nothing of plugins.
+    fn without_database(&self, facts: &mut Facts) {
+        let about = |r: &Refused| r.plugin.is_none() && words::is_about_database(&r.failure.message);
+        if let Some(refused) = facts.refused.iter().flatten().find(|r| about(r)) {
+            facts.database.trouble = Some(Failure::new("DATABASE_UNREACHABLE", &refused.failure.message));
+            facts.refused = None;
+        }
     }
 
     /// A tag of its own: an agent that starts beside takes its leftovers away, and not these.
@@ -74,7 +108,7 @@ impl Trials<'_> {
             let words = ended.words().replace(&*there.to_string_lossy(), &facts.prefix.to_string_lossy());
             return Err(Failure::new("CONF_REFUSED", words));
         }
-        let env = KongEnv::read(&there, &Dialect::default())?;
+        let env = KongEnv::read(&there, &facts.dialect)?;
         Ok((scratch, env))
     }
 
@@ -95,7 +129,7 @@ impl Trials<'_> {
         let Some(Ok(rendered)) = &facts.rendered else { return };
         let injected = rendered.differing.iter().any(|key| key.starts_with("nginx_"));
         let Some(env) = self.env.filter(|_| injected) else { return };
-        let Ok(text) = std::fs::read(KongEnv::path(&facts.prefix, &Dialect::default())) else { return };
+        let Ok(text) = std::fs::read(KongEnv::path(&facts.prefix, &facts.dialect)) else { return };
         let refused =
             self.prepare(facts, &text).await.err().filter(|f| f.code == "CONF_REFUSED").map(|f| f.message);
         tracing::debug!(owner = env.owner.0, ?refused, "what was armed, rendered again");
@@ -112,15 +146,13 @@ impl Trials<'_> {
 
     async fn load(&self, facts: &Facts, environment: &Environment) -> Option<Vec<Refused>> {
         let conf = facts.conf()?;
-        let mut names = match environment.get("KONG_PLUGINS") {
-            Some(names) => names.split(',').map(|n| n.trim().to_owned()).collect(),
-            None => conf.names.clone(),
-        };
-        if conf.unmanaged.is_some() || names.is_empty() {
-            return Some(Vec::new());
-        }
         let mut refused = Vec::new();
-        let mut environment = environment.clone();
+        if conf.unmanaged.is_some()
+            || (conf.names.is_empty() && LISTS.iter().all(|l| !environment.contains_key(*l)))
+        {
+            return Some(refused);
+        }
+        let (mut environment, mut text) = (environment.clone(), self.file.text.clone());
         while refused.len() < MOST_REFUSED {
             let prefix = tag(&facts.prefix);
             let (how, limit) = (Preflight::Boot, self.place.limit);
@@ -130,16 +162,16 @@ impl Trials<'_> {
                 environment: &environment,
                 how,
                 limit,
-                dialect: Dialect::default(),
+                dialect: facts.dialect,
             };
-            let Err(failure) = trial.load(&self.file.text).await else { break };
-            let plugin = super::subject(&failure.message).filter(|name| names.contains(name));
-            refused.push(Refused { plugin: plugin.clone(), failure });
+            let Err(failure) = trial.load(&text).await else { break };
+            let plugin = super::subject(&failure.message);
             // The others may have something of their own.
-            let Some(plugin) = plugin else { break };
-            names.retain(|name| *name != plugin);
-            let rest = if names.is_empty() { "off".to_owned() } else { names.join(",") };
-            environment.insert("KONG_PLUGINS".into(), rest);
+            let rest =
+                plugin.as_deref().and_then(|name| without(&environment, &text, name, facts.dialect.grammar));
+            refused.push(Refused { plugin: plugin.filter(|_| rest.is_some()), failure });
+            let Some(rest) = rest else { break };
+            (environment, text) = rest;
         }
         Some(refused)
     }
@@ -164,6 +196,9 @@ impl Trials<'_> {
             && super::database_reachable(env).await == Some(false)
         {
             facts.database = super::trouble("DATABASE_UNREACHABLE", "Kong cannot reach its database");
+            return;
+        }
+        if !facts.dialect.tells_migrations() {
             return;
         }
         match self.on_conf(facts, &["migrations", "list"], environment).await {
@@ -231,6 +266,47 @@ impl Trials<'_> {
                 && !ended.words().contains("parsing");
         (!fine).then(|| Failure::new("DECLARATIVE_CONFIG_INVALID", ended.words()))
     }
+}
+
+/// Environment and file with a list that lacks `name`; `None` if it is not in it.
+fn without(
+    environment: &Environment,
+    text: &[u8],
+    name: &str,
+    grammar: Grammar,
+) -> Option<(Environment, Vec<u8>)> {
+    let mut environment = environment.clone();
+    // What is in the environment is all that counts, before 0.14 and after.
+    if let Some(key) = LISTS.iter().find(|key| environment.contains_key(**key)) {
+        let list = environment.get(*key).cloned().unwrap_or_default();
+        let names: Vec<&str> = list.split(',').map(str::trim).collect();
+        let rest: Vec<&str> = names.iter().copied().filter(|n| *n != name).collect();
+        let left = rest.len() < names.len();
+        environment.insert((*key).to_owned(), list_of(&rest));
+        return left.then(|| (environment, text.to_vec()));
+    }
+    let conf = NodeConf::parse(text, grammar).ok()?;
+    let names = conf.plugins().ok()?;
+    if names.iter().all(|n| n != name) {
+        return None;
+    }
+    let ours = OurPath::new(Path::new("/opt/kctl"));
+    let generation = conf.generation(&ours);
+    let change = Change { remove: [name.to_owned()].into(), generation, ..Change::default() };
+    match (conf.edit(&change, &ours), grammar) {
+        (Ok(rest), _) => Some((environment, rest)),
+        // The file is better edited by its owner, or this was the only name in it.
+        (Err(_), Grammar::Conf(style)) if style.lists == Lists::Plugins => {
+            let rest: Vec<&str> = names.iter().map(String::as_str).filter(|n| *n != name).collect();
+            environment.insert(LISTS[0].into(), list_of(&rest));
+            Some((environment, text.to_vec()))
+        }
+        (Err(_), _) => None,
+    }
+}
+
+fn list_of(names: &[&str]) -> String {
+    if names.is_empty() { "off".to_owned() } else { names.join(",") }
 }
 
 fn tag(prefix: &Path) -> std::path::PathBuf {

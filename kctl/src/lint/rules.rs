@@ -194,6 +194,12 @@ pub const RULES: &[Rule] = &[
         "move it below kong/plugins/NAME, or install it on the nodes too",
     ),
     rule(
+        "MODULE_KONGS_OWN",
+        Note,
+        "a copy of one of Kong's own modules lies beside the plugin",
+        "add --allow-shadow if the copy is meant: everything in Kong would load it",
+    ),
+    rule(
         "DEPENDENCY",
         Warning,
         "a module is required that Kong does not bring",
@@ -265,7 +271,7 @@ pub const RULES: &[Rule] = &[
     rule(
         "ROCKSPEC_VERSION_MISMATCH",
         Warning,
-        "the rockspec's file name and version differ",
+        "the rockspec's file name is not what it says of itself",
         "rename the file: LuaRocks refuses it as it is",
     ),
     rule(

@@ -4,6 +4,8 @@
 // The forgery beside the tests is test code too, but clippy sees that only of functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "package_load/beside.rs"]
+mod beside;
 #[path = "package_load/forge.rs"]
 mod forge;
 #[path = "package_load/memory.rs"]

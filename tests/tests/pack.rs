@@ -184,7 +184,7 @@ fn dependencies_are_packed_with_the_plugin() {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("x.lua"), "return 2").unwrap();
         let spec = format!(
-            "package = \"x\"\nversion = \"1-1\"\nbuild = {{ type = \"{build}\", modules = {{ {modules} }} }}\n"
+            "package = \"x\"\nversion = \"1-1\"\nsource = {{ url = \"git://x\" }}\nbuild = {{ type = \"{build}\", modules = {{ {modules} }} }}\n"
         );
         std::fs::write(dir.join("x-1-1.rockspec"), spec).unwrap();
     };

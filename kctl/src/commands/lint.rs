@@ -36,7 +36,17 @@ fn reports(
     let report = |loaded: Result<Loaded, PackageError>, name: &str| -> Outcome<Report> {
         match loaded {
             Ok(loaded) => Ok(lint::judge(&loaded, kong, policy)?),
-            Err(e) => Ok(Report::refused(&e, name, kong)),
+            Err(e) => {
+                // Kong never sees a rockspec: what it would say of the files is worth hearing too.
+                let named = PluginName::parse(name).ok().or_else(|| options.name.clone());
+                let bare = LoadOptions { name: named, ignore_rockspec: true, ..options.clone() };
+                match one(&bare) {
+                    Ok(loaded) if e.code.starts_with("ROCKSPEC_") => {
+                        Ok(Report::unpacked(&e, lint::judge(&loaded, kong, policy)?))
+                    }
+                    _ => Ok(Report::refused(&e, name, kong)),
+                }
+            }
         }
     };
     match one(options) {
@@ -64,6 +74,7 @@ pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
         version: source.as_version.clone(),
         allow_native: source.allow_native,
         ignore_rockspec: source.ignore_rockspec,
+        allow_shadow: source.allow_shadow,
         ..LoadOptions::default()
     })
 }
@@ -78,17 +89,15 @@ pub fn take(source: &SourceArgs) -> Outcome<Loaded> {
     Ok(with_modules(source, &options, loaded).map_err(Fault::from)?)
 }
 
-/// With the modules that travel beside the plugin.
+/// With the modules of the dependencies that were given along.
 fn with_modules(
     source: &SourceArgs,
     options: &LoadOptions,
     loaded: Result<Loaded, PackageError>,
 ) -> Result<Loaded, PackageError> {
     let mut loaded = loaded?;
-    let (dependencies, allow_shadow) = (&source.dependencies, source.allow_shadow);
-    loaded.package = gather(loaded.package, &source.reference, dependencies, allow_shadow, &options.limits)?;
-    if let Some(version) = &options.version {
-        loaded.package.version.clone_from(version);
+    if !source.dependencies.is_empty() {
+        loaded.package = gather(loaded.package, &source.dependencies, options, &Sandboxed)?;
     }
     Ok(loaded)
 }

@@ -37,7 +37,7 @@ pub struct Report {
     /// The Kong it was judged for.
     pub kong: String,
     pub priority: Option<f64>,
-    /// `loads`, `loads with needs` or `refused`.
+    /// `loads`, `loads with needs`, `uncertain` or `refused`.
     pub verdict: &'static str,
     /// Modules that must be on a node before Kong loads the plugin there: Kong does not bring them.
     pub needs: Vec<String>,
@@ -78,6 +78,14 @@ impl Report {
         Self::new(name, "", String::new(), kong, vec![finding])
     }
 
+    /// The report on what cannot be packed for its rockspec alone: that, and what Kong would make of the files.
+    pub fn unpacked(error: &PackageError, judged: Self) -> Self {
+        let refused = Self::refused(error, &judged.plugin, Target::default());
+        let findings = refused.findings.into_iter().chain(judged.findings).collect();
+        let (verdict, errors) = (refused.verdict, judged.errors + 1);
+        Self { findings, verdict, errors, digest: String::new(), ..judged }
+    }
+
     /// The first error.
     pub fn error(&self) -> Option<&Finding> {
         self.findings.iter().find(|f| f.severity == Severity::Error)
@@ -99,19 +107,19 @@ impl Report {
 pub fn judge(loaded: &Loaded, kong: Target, policies: &[Policy]) -> std::io::Result<Report> {
     let package = &loaded.package;
     let key = |path: &str| format!("kong/plugins/{}/{path}", package.plugin);
-    let origin = |path: &str| {
-        let known = loaded.origins.iter().find(|(to, _)| to == path);
-        known.map_or_else(|| key(path), |(_, from)| from.clone())
+    let origin = |key: &str| {
+        let known = loaded.origins.iter().find(|(to, _)| to == key);
+        known.map_or_else(|| key.to_owned(), |(_, from)| from.clone())
     };
     let files = package.files.iter().map(|f| Head {
         key: key(&f.entry.path),
-        chunk: origin(&f.entry.path),
+        chunk: origin(&key(&f.entry.path)),
         size: f.bytes.len(),
     });
     // Modules that travel beside the plugin are found as Lua would find them.
     let extras = package.extras.iter().map(|f| Head {
         key: f.entry.path.clone(),
-        chunk: f.entry.path.clone(),
+        chunk: origin(&f.entry.path),
         size: f.bytes.len(),
     });
     let job = PluginJob {
@@ -155,9 +163,13 @@ pub fn judge(loaded: &Loaded, kong: Target, policies: &[Policy]) -> std::io::Res
     let digest = package.digest().to_string();
     let mut report = Report::new(package.plugin.as_str(), &package.version, digest, kong, findings);
     report.priority = priority;
-    if report.errors == 0 && !needs.is_empty() {
-        report.verdict = "loads with needs";
-    }
+    let doubt = report.findings.iter().any(|f| f.rule == "LOAD_UNCERTAIN");
+    report.verdict = match (report.errors, needs.is_empty(), doubt) {
+        (1.., ..) => "refused",
+        (0, _, true) => "uncertain",
+        (0, false, _) => "loads with needs",
+        (0, true, _) => "loads",
+    };
     report.needs = needs;
     Ok(report)
 }

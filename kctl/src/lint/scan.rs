@@ -92,6 +92,12 @@ impl<'a> Sources<'a> {
             return None;
         }
         if let Some((_, file)) = self.job.beside.iter().find(|(m, _)| m == module) {
+            if modules::provides(module, kong) || listed(module) {
+                return Some((
+                    "MODULE_KONGS_OWN",
+                    format!("{module} is required; Kong's own is loaded, {file} is not packed in its place"),
+                ));
+            }
             return Some((
                 "MODULE_LEFT_OUT",
                 format!("{module} is required; {file} lies beside the plugin and is not packed"),

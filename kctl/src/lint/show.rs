@@ -9,7 +9,11 @@ use super::rules::{self, Severity};
 pub fn human(reports: &[Report], notes: bool) -> String {
     let mut out = String::new();
     for report in reports {
-        let mark = if report.errors > 0 { '✖' } else { '✔' };
+        let mark = match report.verdict {
+            "refused" => '✖',
+            "uncertain" => '?',
+            _ => '✔',
+        };
         let name = match (report.plugin.as_str(), report.version.as_str()) {
             ("", _) => String::new(),
             (name, "") => format!(" {name}"),

@@ -56,16 +56,19 @@ pub(super) fn extras(
         return too_large(format!("{total} bytes, at most {} are taken", limits.max_total_bytes));
     }
     for (file, bytes) in extras {
-        one(file, bytes, limits)?;
-        if !super::extras::holds(file) {
-            return Err(too_long(file));
-        }
+        extra(file, bytes, limits)?;
     }
     // Together with the plugin's own: a directory of both may not differ in case either.
     let own = package.files.iter().map(|f| (artifact::full_path(&package.plugin, &f.entry.path), Vec::new()));
     let all: Vec<(String, Vec<u8>)> =
         own.chain(extras.iter().map(|(p, _)| (p.clone(), Vec::new()))).collect();
     collisions(&all)
+}
+
+/// One module beside the plugin.
+pub(super) fn extra(file: &str, bytes: &[u8], limits: &Limits) -> Result<(), PackageError> {
+    one(file, bytes, limits)?;
+    if super::extras::holds(file) { Ok(()) } else { Err(too_long(file)) }
 }
 
 /// One file, whatever it is.

@@ -1,17 +1,18 @@
-//! Modules that travel with a plugin although they lie outside `kong/plugins/NAME`: those that its rockspec lists beside
-//! it, and those of rocks it depends on. Paths are relative to a Lua root, e.g. `resty/foo.lua`.
+//! Modules that travel with a plugin although they lie outside `kong/plugins/NAME`: how they are taken into a package,
+//! and those of the dependencies that are given along. Paths are relative to a Lua root, e.g. `resty/foo.lua`.
 
 mod shadow;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{PackageError, shown};
-use super::layout::MARKS;
+use super::layout::{MARKS, Search};
 use super::limits::Limits;
-use super::lua::Scan;
+use super::rockspec::{Evaluator, Rockspec};
+use super::source::LoadOptions;
 use super::tree::{Body, Node, Tree};
 use super::{FileEntry, Package, PackagedFile, archive, artifact, check, directory, path};
 use crate::digest::Digest;
@@ -22,32 +23,13 @@ pub use shadow::{refuse_shadows, shadows};
 type Files = Vec<(String, Vec<u8>)>;
 
 impl Package {
-    /// The package with modules beside its own directory.
+    /// The package with modules beside its own directory, in place of those it has.
     ///
     /// # Errors
     /// As [`Package::new`]; `MODULE_INVALID` for what is no Lua module's path, `PLUGIN_BUNDLED`, `MULTIPLE_PLUGINS`.
     pub fn with_extras(mut self, extras: Files, limits: &Limits) -> Result<Self, PackageError> {
-        let own = format!("kong/plugins/{}/", self.plugin);
         for (file, _) in &extras {
-            let invalid = |why: &str| PackageError::new("MODULE_INVALID", format!("{} {why}", shown(file)));
-            path::clean(file.as_bytes(), limits.max_path)?;
-            if !file.ends_with(".lua") {
-                return Err(invalid("is no Lua module"));
-            }
-            if file.starts_with(&own) || path::aside(file) || file.trim_end_matches(".lua").contains('.') {
-                return Err(invalid("cannot be a module beside the plugin"));
-            }
-            if let Some(place) = path::canonical(file).filter(|c| c.above.is_empty()) {
-                if BUNDLED.contains(&place.name) {
-                    let message = format!("{} belongs to a plugin that comes with Kong", shown(file));
-                    return Err(PackageError::new("PLUGIN_BUNDLED", message));
-                }
-                if MARKS.contains(&place.rest) {
-                    let message = format!("{} is another plugin's", shown(file));
-                    return Err(PackageError::new("MULTIPLE_PLUGINS", message)
-                        .hint("install each plugin by itself; only modules travel with one"));
-                }
-            }
+            fits(&self.plugin, file, limits)?;
         }
         check::extras(&self, &extras, limits)?;
         self.extras = extras
@@ -58,8 +40,6 @@ impl Package {
             })
             .collect();
         self.extras.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
-        let taken = |left: &String| self.extras.iter().any(|e| left.ends_with(e.entry.path.as_str()));
-        self.left_out.retain(|left| !taken(left));
         if self.version.starts_with("0.0.0-") {
             self.version = format!("0.0.0-{}", self.digest().short());
         }
@@ -67,93 +47,129 @@ impl Package {
     }
 }
 
-/// Adds to `package`, read from `source`, what its own rock or rockspec has beside it, and all modules of the rocks, source
-/// archives or directories it depends on.
+/// Whether a path can be a module's beside `plugin`.
+pub(super) fn fits(plugin: &PluginName, file: &str, limits: &Limits) -> Result<(), PackageError> {
+    let invalid = |why: &str| Err(PackageError::new("MODULE_INVALID", format!("{} {why}", shown(file))));
+    path::clean(file.as_bytes(), limits.max_path)?;
+    if !file.ends_with(".lua") {
+        return invalid("is no Lua module");
+    }
+    let own = file.starts_with(&format!("kong/plugins/{plugin}/"));
+    if own || path::aside(file) || path::hidden(file) || file.trim_end_matches(".lua").contains('.') {
+        return invalid("cannot be a module beside the plugin");
+    }
+    if let Some(place) = path::canonical(file).filter(|c| c.above.is_empty()) {
+        if BUNDLED.contains(&place.name) {
+            let message = format!("{} belongs to a plugin that comes with Kong", shown(file));
+            return Err(PackageError::new("PLUGIN_BUNDLED", message));
+        }
+        if MARKS.contains(&place.rest) {
+            let message = format!("{} is another plugin's", shown(file));
+            return Err(PackageError::new("MULTIPLE_PLUGINS", message)
+                .hint("install each plugin by itself; only modules travel with one"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a module's content can stand in a release.
+pub(super) fn sound(file: &str, bytes: &[u8], limits: &Limits) -> Result<(), PackageError> {
+    check::extra(file, bytes, limits)
+}
+
+/// Adds to `package` all modules of the rocks, source archives or directories it depends on. Rockspecs are run by `lua`.
 ///
 /// # Errors
 /// Those of [`super::load`] and [`Package::with_extras`]; `NO_MODULES_FOUND`, `NOT_A_DEPENDENCY`, `ROCKSPEC_BUILD_TYPE`,
 /// `ROCKSPEC_MODULE_MISSING`, `NATIVE_NOT_ALLOWED`, `MODULE_CONFLICT` for two with one name and different content, and
-/// `MODULE_SHADOWS` unless `allow_shadow`.
+/// `MODULE_SHADOWS` unless that is allowed.
 pub fn gather(
     package: Package,
-    source: &Path,
-    dependencies: &[std::path::PathBuf],
-    allow_shadow: bool,
-    limits: &Limits,
+    dependencies: &[PathBuf],
+    options: &LoadOptions,
+    lua: &dyn Evaluator,
 ) -> Result<Package, PackageError> {
-    let mut all: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut add = |files: Files| {
-        for (path, bytes) in files {
-            match all.insert(path.clone(), bytes) {
-                Some(other) if all.get(&path) != Some(&other) => {
-                    let message =
-                        format!("two of the given have a module {} of different content", shown(&path));
-                    return Err(PackageError::new("MODULE_CONFLICT", message)
-                        .hint("give one of them only, or make them agree"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    add(read(source, Some(&package.plugin), limits)?)?;
+    let limits = &options.limits;
+    let present = package.extras.iter().map(|f| (f.entry.path.clone(), f.bytes.clone()));
+    let mut all: BTreeMap<String, Vec<u8>> = present.collect();
     for dependency in dependencies {
-        let files = read(dependency, None, limits)?;
+        let files = read(dependency, lua, limits)?;
         if files.is_empty() {
             let message =
                 format!("{} has no modules: neither a rock's nor a rockspec's", dependency.display());
             return Err(PackageError::new("NO_MODULES_FOUND", message)
                 .hint("give its .rock, or a directory or archive with its rockspec"));
         }
-        add(files)?;
+        if !options.allow_shadow {
+            refuse_shadows(files.iter().map(|(path, _)| path.as_str()))?;
+        }
+        for (path, bytes) in files {
+            match all.get(&path) {
+                Some(other) if *other != bytes => {
+                    let message =
+                        format!("two of the given have a module {} of different content", shown(&path));
+                    return Err(PackageError::new("MODULE_CONFLICT", message)
+                        .hint("give one of them only, or make them agree"));
+                }
+                _ => drop(all.insert(path, bytes)),
+            }
+        }
     }
-    if !allow_shadow {
-        refuse_shadows(all.keys().map(String::as_str))?;
+    let version = package.version.clone();
+    let mut package = package.with_extras(all.into_iter().collect(), limits)?;
+    if let Some(said) = &options.version {
+        package.version.clone_from(said);
+    } else if !version.starts_with("0.0.0-") {
+        package.version = version;
     }
-    if all.is_empty() {
-        return Ok(package);
-    }
-    package.with_extras(all.into_iter().collect(), limits)
+    Ok(package)
 }
 
-/// Modules of a rock, source archive or directory; without those of `plugin`, whose source it is then.
-fn read(source: &Path, plugin: Option<&PluginName>, limits: &Limits) -> Result<Files, PackageError> {
+/// Modules of a rock, source archive or directory.
+fn read(source: &Path, lua: &dyn Evaluator, limits: &Limits) -> Result<Files, PackageError> {
     let name = source.to_string_lossy();
     let unreadable = |e: std::io::Error| archive::unreadable(&e, &name);
     let mut tree = Tree::new(limits);
     if fs::metadata(source).map_err(unreadable)?.is_dir() {
         directory::read(source, &mut tree)?;
-        return modules(tree, None, plugin, limits);
+        let spec = rockspec(&tree, false, lua)?;
+        return modules(&tree, false, spec);
     }
     let mut unpacked = limits.max_unpacked;
     archive::read(File::open(source).map_err(unreadable)?, &mut tree, &mut unpacked)?;
-    let rockspec = rockspec(&tree);
+    if is_rock(&tree) {
+        return modules(&tree, true, None);
+    }
+    let spec = rockspec(&tree, true, lua)?;
     let mut inner = tree.nodes.keys().filter(|p| path::archive(p)).cloned();
-    match (&rockspec, inner.next(), inner.next()) {
+    match (&spec, inner.next(), inner.next()) {
         // A source rock: the rockspec lies beside the archive.
-        (Some(_), Some(archive), None) if !is_rock(&tree) => {
+        (Some(_), Some(archive), None) => {
             let Some(Node::File(Body::Kept(bytes))) = tree.nodes.remove(&archive) else {
                 return Ok(Files::new());
             };
             let mut tree = Tree::new(limits);
             archive::read(Cursor::new(bytes), &mut tree, &mut unpacked)?;
-            modules(tree, rockspec, plugin, limits)
+            modules(&tree, true, spec)
         }
-        _ => modules(tree, rockspec, plugin, limits),
+        _ => modules(&tree, true, spec),
     }
 }
 
-/// (directory, content) of the only rockspec nearest to the root.
-fn rockspec(tree: &Tree<'_>) -> Option<(String, Vec<u8>)> {
-    let usable = |p: &&String| p.ends_with(".rockspec") && !path::hidden(p);
-    let depth = |p: &str| p.matches('/').count();
-    let nearest = tree.nodes.keys().filter(usable).map(|p| depth(p)).min()?;
-    let mut found = tree.nodes.iter().filter(|(p, _)| usable(p) && depth(p) == nearest);
-    match (found.next(), found.next()) {
-        (Some((p, Node::File(Body::Kept(bytes)))), None) => {
-            Some((p.rsplit_once('/').map_or(String::new(), |(dir, _)| dir.to_owned()), bytes.clone()))
+/// The newest rockspec of those nearest to the root.
+fn rockspec(tree: &Tree<'_>, archive: bool, lua: &dyn Evaluator) -> Result<Option<Rockspec>, PackageError> {
+    let mut newest: Option<Rockspec> = None;
+    let mut failed = None;
+    for found in Search::new(tree, archive).rockspecs(tree, None, lua) {
+        match found.read {
+            Ok(spec) if newest.as_ref().is_none_or(|n| spec.newer_than(n)) => newest = Some(spec),
+            Ok(_) => {}
+            Err(error) => failed = Some(error),
         }
-        _ => None,
+    }
+    match (newest, failed) {
+        (None, Some(error)) => Err(error),
+        (newest, _) => Ok(newest),
     }
 }
 
@@ -162,48 +178,21 @@ fn is_rock(tree: &Tree<'_>) -> bool {
     tree.nodes.contains_key("rock_manifest")
 }
 
-fn modules(
-    mut tree: Tree<'_>,
-    spec: Option<(String, Vec<u8>)>,
-    plugin: Option<&PluginName>,
-    limits: &Limits,
-) -> Result<Files, PackageError> {
+fn modules(tree: &Tree<'_>, archive: bool, spec: Option<Rockspec>) -> Result<Files, PackageError> {
     let mark = |p: &&String| !path::aside(p) && path::canonical(p).is_some_and(|c| MARKS.contains(&c.rest));
-    if let (None, Some(path)) = (plugin, tree.nodes.keys().find(mark)) {
+    if let Some(path) = tree.nodes.keys().find(mark) {
         let message = format!("a dependency has a plugin in it ({})", shown(path));
         return Err(PackageError::new("NOT_A_DEPENDENCY", message)
             .hint("install each plugin by itself; only modules travel with one"));
     }
-    let wanted: Vec<(String, String)> = if is_rock(&tree) {
-        if let (None, Some(native)) =
-            (plugin, tree.nodes.keys().find(|p| p.starts_with("lib/") && path::native(p)))
-        {
-            let message = format!("{} is a native library", shown(native));
-            return Err(PackageError::new("NATIVE_NOT_ALLOWED", message));
-        }
-        let lua = tree.nodes.iter().filter(|(_, n)| matches!(n, Node::File(_)));
-        let lua = lua.filter_map(|(p, _)| Some((p.strip_prefix("lua/")?.to_owned(), p.clone())));
-        lua.filter(|(module, _)| module.ends_with(".lua")).collect()
-    } else {
-        match spec.or_else(|| rockspec(&tree)) {
-            Some((dir, bytes)) => listed(&tree, &dir, &bytes, plugin.is_none(), limits)?,
-            None => Vec::new(),
-        }
+    let wanted = match spec {
+        _ if is_rock(tree) => built(tree)?,
+        Some(spec) => listed(tree, &Search::new(tree, archive), &spec)?,
+        None => Vec::new(),
     };
-    let own = plugin.map(|p| format!("kong/plugins/{p}/"));
-    // Where several plugins are in one place, the others' modules are theirs.
-    let marked: Vec<String> = wanted
-        .iter()
-        .filter_map(|(module, _)| path::canonical(module).filter(|c| MARKS.contains(&c.rest)))
-        .map(|c| format!("kong/plugins/{}/", c.name))
-        .collect();
     let mut files = Files::new();
     for (module, path) in wanted {
-        let others = own.is_some() && marked.iter().any(|m| module.starts_with(m));
-        if own.as_ref().is_some_and(|own| module.starts_with(own)) || others {
-            continue;
-        }
-        match tree.nodes.get_mut(&path) {
+        match tree.nodes.get(&path) {
             Some(Node::File(Body::Kept(bytes))) => files.push((module, bytes.clone())),
             Some(Node::File(Body::Dropped(size))) => {
                 let message = format!("{} ({size} bytes) is more than a release can hold", shown(&path));
@@ -215,51 +204,35 @@ fn modules(
     Ok(files)
 }
 
-/// (module's path, path in the tree) of what a rockspec lists; `strict`: all of it has to be there and to be Lua.
-fn listed(
-    tree: &Tree<'_>,
-    dir: &str,
-    source: &[u8],
-    strict: bool,
-    limits: &Limits,
-) -> Result<Vec<(String, String)>, PackageError> {
-    let scan = Scan::of(source);
-    let within = |depth: usize| scan.assignments.iter().filter(move |a| !a.member && a.depth >= depth);
-    if strict {
-        let build = within(1).filter(|a| a.key == "type").find_map(|a| a.value.as_deref());
-        if let Some(other) = build.filter(|t| !matches!(*t, "builtin" | "module" | "none")) {
-            let message = format!("it is built with {}, and nothing is run here to build it", shown(other));
-            return Err(PackageError::new("ROCKSPEC_BUILD_TYPE", message)
-                .hint("build it with luarocks, `luarocks pack` it, and give that rock"));
-        }
-        let c = within(2).find(|a| a.value.as_deref().is_some_and(|v| v.ends_with(".c")));
-        if let Some(c) = c {
-            let message = format!("its module {} is built from C", shown(&c.key));
-            return Err(PackageError::new("NATIVE_NOT_ALLOWED", message));
-        }
+/// (module's path, path in the tree) of what a rock holds.
+fn built(tree: &Tree<'_>) -> Result<Vec<(String, String)>, PackageError> {
+    if let Some(native) = tree.nodes.keys().find(|p| p.starts_with("lib/") && path::native(p)) {
+        let message = format!("{} is a native library", shown(native));
+        return Err(PackageError::new("NATIVE_NOT_ALLOWED", message));
     }
-    // The rockspec's own directory, or the one that wraps an archive.
-    let mut bases = vec![dir.to_owned()];
-    bases.extend(tree.nodes.keys().filter(|p| !p.contains('/')).cloned());
-    let mut found = Vec::new();
-    for assignment in within(2) {
-        let Some(file) = assignment.value.as_deref().filter(|v| v.ends_with(".lua")) else { continue };
-        let Ok(file) = path::clean(file.as_bytes(), limits.max_path) else { continue };
-        let module = assignment.key.replace('.', "/");
-        let init =
-            file.rsplit('/').next() == Some("init.lua") && !(module == "init" || module.ends_with("/init"));
-        let module = if init { format!("{module}/init.lua") } else { format!("{module}.lua") };
-        let at = |base: &String| if base.is_empty() { file.clone() } else { format!("{base}/{file}") };
-        match bases.iter().map(at).find(|p| matches!(tree.nodes.get(p), Some(Node::File(_)))) {
-            Some(path) => found.push((module, path)),
-            None if strict => {
-                let message = format!("the rockspec lists {}, which is not there", shown(&file));
-                return Err(PackageError::new("ROCKSPEC_MODULE_MISSING", message));
-            }
-            None => {}
-        }
+    let lua = tree.nodes.iter().filter(|(p, n)| matches!(n, Node::File(_)) && p.ends_with(".lua"));
+    Ok(lua.filter_map(|(p, _)| Some((p.strip_prefix("lua/")?.to_owned(), p.clone()))).collect())
+}
+
+/// (module's path, path in the tree) of what a rockspec lists: all of it has to be there and to be Lua.
+fn listed(tree: &Tree<'_>, search: &Search, spec: &Rockspec) -> Result<Vec<(String, String)>, PackageError> {
+    if let Some(refusal) = &spec.refusal {
+        return Err(refusal.clone().hint("build it with luarocks, `luarocks pack` it, and give that rock"));
     }
-    Ok(found)
+    if let Some(module) = &spec.native {
+        let message = format!("its module {} is built from C", shown(module));
+        return Err(PackageError::new("NATIVE_NOT_ALLOWED", message));
+    }
+    let bases = search.bases(tree, spec);
+    let place = |(module, file): (String, &str)| {
+        let places = bases.iter().filter_map(|base| spec.place(base, file, tree.limits.max_path));
+        let there = places.into_iter().find(|p| matches!(tree.nodes.get(p), Some(Node::File(_))));
+        there.map(|path| (module, path)).ok_or_else(|| {
+            let message = format!("the rockspec lists {}, which is not there", shown(file));
+            PackageError::new("ROCKSPEC_MODULE_MISSING", message)
+        })
+    };
+    spec.placed().map(place).collect()
 }
 
 /// Whether a path beside a plugin's own directory can stand in an artifact.

@@ -1,5 +1,6 @@
 //! Which files of a tree are the plugin, and taking them out of it.
 
+mod beside;
 mod choose;
 mod search;
 
@@ -9,7 +10,8 @@ use super::rockspec::{Evaluator, Found, Rockspec};
 use super::tree::{Body, Node, Tree, link_inside};
 use super::{archive, artifact, path};
 use crate::name::PluginName;
-use search::Search;
+use beside::Own;
+pub(super) use search::Search;
 
 /// A directory with one of these is a plugin's. Kong needs both parts and says so itself when one is missing.
 pub(super) const MARKS: [&str; 4] = ["handler.lua", "handler/init.lua", "schema.lua", "schema/init.lua"];
@@ -18,7 +20,7 @@ const ELF: &[u8] = b"\x7fELF";
 const MAX_LEFT_OUT: usize = 100;
 
 type Files = Vec<(String, Vec<u8>)>;
-/// (path below `kong/plugins/NAME`, path in the tree)
+/// (path below `kong/plugins/NAME` or a Lua root, path in the tree)
 pub(super) type Listing = Vec<(String, String)>;
 
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(super) struct Query<'a> {
     /// Path of the one rockspec to follow, if one was named.
     pub rockspec: Option<String>,
     pub ignore_rockspec: bool,
+    pub allow_shadow: bool,
     /// Of the archive around this one.
     pub outer: Vec<Found>,
 }
@@ -39,7 +42,9 @@ pub(super) struct Query<'a> {
 pub(super) struct Chosen {
     pub plugin: PluginName,
     pub files: Files,
-    /// (path below `kong/plugins/NAME`, path in the tree)
+    /// Modules that travel with it, paths below a Lua root.
+    pub beside: Files,
+    /// (path below a Lua root, path in the tree), of both.
     pub origins: Listing,
     pub left_out: Vec<String>,
     pub rockspecs: Vec<Found>,
@@ -80,20 +85,21 @@ pub(super) fn find(
     }
     let read: Vec<&Rockspec> = rockspecs.iter().filter_map(|f| f.read.as_ref().ok()).collect();
     let wanted = query.wanted;
-    let (name, list, rockspec, bare) = if let Some((name, root)) = search.canonical(&tree, wanted)? {
+    let (name, list, rockspec, bare, root) = if let Some((name, root)) = search.canonical(&tree, wanted)? {
         // The name stands in the path and binds: it is what Kong will look for.
         let mut list = below(&tree, &root, false);
-        let above = root.strip_suffix(&format!("kong/plugins/{name}")).unwrap_or_default();
-        let spec = choose::fitting(&rockspecs, &name, above)?;
+        let above = root.strip_suffix(&format!("kong/plugins/{name}")).unwrap_or_default().to_owned();
+        let spec = choose::fitting(&rockspecs, &name, &above)?;
         if let Some(spec) = spec {
             choose::complete(&tree, &search, spec, &name, &mut list)?;
         }
-        (Some(name), list, spec.cloned(), None)
+        (Some(name), list, spec.cloned(), None, Some(above))
     } else if let Some((name, spec, base)) = search.listed(&tree, &read, wanted)? {
-        (Some(name.clone()), choose::listed(&tree, &search, spec, &base, &name)?, Some(spec.clone()), None)
+        let list = choose::listed(&tree, &search, spec, &base, &name)?;
+        (Some(name), list, Some(spec.clone()), None, None)
     } else if let Some(root) = search.bare(&tree, wanted)? {
         let list = below(&tree, &root, true);
-        (None, list, choose::fitting(&rockspecs, "", &root)?.cloned(), Some(root))
+        (None, list, choose::fitting(&rockspecs, "", &root)?.cloned(), Some(root), None)
     } else if let Some(error) = choose::unreadable(&rockspecs) {
         return Err(error);
     } else if query.archive {
@@ -118,12 +124,22 @@ pub(super) fn find(
     if let (false, Some((file, _))) = (query.allow_native, elf) {
         return Err(native(file));
     }
+    let own = Own { plugin: &plugin, list: &list, files: &files, root: root.as_deref() };
+    let beside = beside::find(&tree, &search, &own, rockspec.as_ref(), query.allow_shadow);
+    let taken = |path: &str| beside.listing.iter().any(|(_, from)| from == path);
     let told = tree
         .nodes
         .iter()
         .filter(|(p, n)| matches!(n, Node::File(_)) && search.usable(p) && worth_telling(p, bare.as_deref()));
-    let left_out = told.map(|(p, _)| p.clone()).take(MAX_LEFT_OUT).collect();
-    Ok(Outcome::Plugin(Box::new(Chosen { plugin, files, origins: list, left_out, rockspecs, rockspec })))
+    let mut left_out: Vec<String> = told.map(|(p, _)| p.clone()).filter(|p| !taken(p)).collect();
+    left_out.extend(beside.unfit.into_iter().filter(|p| !taken(p)));
+    left_out.sort_unstable();
+    left_out.dedup();
+    left_out.truncate(MAX_LEFT_OUT);
+    let mut origins = beside.listing;
+    origins.extend(list.into_iter().map(|(rest, from)| (artifact::full_path(&plugin, &rest), from)));
+    let beside = beside.files;
+    Ok(Outcome::Plugin(Box::new(Chosen { plugin, files, beside, origins, left_out, rockspecs, rockspec })))
 }
 
 /// For artifacts: the files of one `kong/plugins/NAME` at the root, and modules beside it.

@@ -87,7 +87,8 @@ pub(super) fn plugin_name(clues: &Clues<'_>) -> Result<PluginName, PackageError>
     candidates.extend(required(clues.files));
     candidates.extend(explicit.map(str::to_owned));
     candidates.extend(schema_name(clues.files));
-    candidates.extend(around.map(|n| without_version(n).to_owned()));
+    // Mirrors call a copy OWNER+REPOSITORY.
+    candidates.extend(around.map(|n| without_version(n.rsplit('+').next().unwrap_or(n)).to_owned()));
     for candidate in &candidates {
         match PluginName::parse(candidate) {
             Ok(name) => return Ok(name),

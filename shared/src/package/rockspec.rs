@@ -42,6 +42,8 @@ pub(super) struct Rockspec {
     pub version: String,
     /// (module with `.` between its parts, its Lua file relative to the sources)
     pub modules: Vec<(String, String)>,
+    /// A module that is built from C.
+    pub native: Option<String>,
     /// As LuaRocks writes them, e.g. `lua-resty-http ~> 0.11`.
     pub dependencies: Vec<String>,
     /// What it would need that is never done here.
@@ -77,6 +79,7 @@ impl Rockspec {
             package: text("package"),
             version: text("version"),
             modules: Vec::new(),
+            native: None,
             dependencies: Vec::new(),
             refusal: None,
             oddities: Vec::new(),
@@ -99,7 +102,10 @@ impl Rockspec {
             shown(&format!("{}.rockspec", self.stem))
         );
         let stem = self.stem.to_lowercase();
-        let bare = |name: &str| name.strip_prefix("kong-plugin-").unwrap_or(name).to_owned();
+        let bare = |name: &str| {
+            let short = name.strip_prefix("kong-plugin-").or_else(|| name.strip_prefix("kong-"));
+            short.unwrap_or(name).to_owned()
+        };
         let (said, called) = (bare(&package), bare(&stem));
         if called == said || called.starts_with(&format!("{said}-")) {
             self.oddities.push(("ROCKSPEC_VERSION_MISMATCH", message));
@@ -121,15 +127,20 @@ impl Rockspec {
         self.files(plugin).next().is_some()
     }
 
-    /// (path below `kong/plugins/NAME`, file relative to the sources) of one plugin's modules, as LuaRocks places them: a
-    /// file called init.lua stays one.
+    /// (path below `kong/plugins/NAME`, file relative to the sources) of one plugin's modules.
     pub fn files<'a>(&'a self, plugin: &'a str) -> impl Iterator<Item = (String, &'a str)> {
-        self.modules.iter().filter_map(move |(module, file)| {
-            let module = module.strip_prefix("kong.plugins.")?.strip_prefix(plugin)?.strip_prefix('.')?;
+        let own = format!("kong/plugins/{plugin}/");
+        self.placed().filter_map(move |(path, file)| Some((path.strip_prefix(&own)?.to_owned(), file)))
+    }
+
+    /// (path below a Lua root, file relative to the sources) of all modules, as LuaRocks places them: a file called
+    /// init.lua stays one.
+    pub fn placed(&self) -> impl Iterator<Item = (String, &str)> {
+        self.modules.iter().map(|(module, file)| {
             let path = module.replace('.', "/");
             let init =
                 file.rsplit('/').next() == Some("init.lua") && !(path == "init" || path.ends_with("/init"));
-            Some((if init { format!("{path}/init.lua") } else { format!("{path}.lua") }, file.as_str()))
+            (if init { format!("{path}/init.lua") } else { format!("{path}.lua") }, file.as_str())
         })
     }
 

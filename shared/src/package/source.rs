@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub allow_native: bool,
     /// Take the files as they lie, as if there were no rockspec.
     pub ignore_rockspec: bool,
+    /// Take modules beside the plugin too that stand in the place of Kong's own.
+    pub allow_shadow: bool,
     pub limits: Limits,
 }
 
@@ -30,12 +32,10 @@ pub struct LoadOptions {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub package: Package,
-    /// (path below `kong/plugins/NAME`, path within the directory or archive)
+    /// (path below a Lua root, path within the directory or archive)
     pub origins: Vec<(String, String)>,
     /// What the plugin's rockspec depends on, as LuaRocks writes it, e.g. `lua-resty-http ~> 0.11`.
     pub dependencies: Vec<String>,
-    /// Modules that the rockspec lists outside `kong.plugins.NAME`.
-    pub other_modules: Vec<String>,
     /// What is odd about the rockspec but does no harm: (rule, sentence).
     pub oddities: Vec<(&'static str, String)>,
 }
@@ -50,7 +50,8 @@ pub fn load(path: &Path, options: &LoadOptions, lua: &dyn Evaluator) -> Result<P
 
 /// Packs a directory, a rock, a zip or a tar, compressed or not; the content decides which it is, not the name. A
 /// rockspec stands for the directory it lies in. The name and the version are found as [`LoadOptions`], the code, the
-/// rockspec and the file's name say, in this order; without any the version is `0.0.0-<digest>`.
+/// rockspec and the file's name say, in this order; without any the version is `0.0.0-<digest>`. Modules beside the plugin
+/// that its rock or rockspec has, or that its code requires, come with it; what a release cannot hold is left out.
 ///
 /// Reads only, blocks, and needs less than 64 MiB whatever it is given; rockspecs are run by `lua`.
 ///
@@ -80,6 +81,7 @@ pub fn load_all_about(
         wanted: options.name.as_ref(),
         allow_native: options.allow_native,
         ignore_rockspec: options.ignore_rockspec,
+        allow_shadow: options.allow_shadow,
         rockspec: None,
         stem,
         archive,
@@ -135,6 +137,9 @@ fn package(found: Outcome, rock: Option<String>, options: &LoadOptions) -> Resul
         }
     };
     let mut package = Package::new(chosen.plugin, chosen.files, &options.limits)?;
+    if !chosen.beside.is_empty() {
+        package = package.with_extras(chosen.beside, &options.limits)?;
+    }
     package.left_out = chosen.left_out;
     if let Some(version) = &options.version {
         package.version.clone_from(version);
@@ -148,11 +153,8 @@ fn package(found: Outcome, rock: Option<String>, options: &LoadOptions) -> Resul
             package.version = version;
         }
     }
-    let own = format!("kong.plugins.{}.", package.plugin);
     let rockspec = chosen.rockspec;
-    let other = rockspec.iter().flat_map(|r| &r.modules).map(|(m, _)| m).filter(|m| !m.starts_with(&own));
     Ok(Loaded {
-        other_modules: other.cloned().collect(),
         dependencies: rockspec.iter().flat_map(|r| r.dependencies.clone()).collect(),
         oddities: rockspec.iter().flat_map(|r| r.oddities.clone()).collect(),
         origins: chosen.origins,

@@ -144,8 +144,9 @@ fn what_the_rockspec_needs_is_told() {
     write_tree(dir.path(), &files.map(|(p, t)| (p.to_owned(), t.as_bytes().to_vec())));
     let loaded = load_all_about(dir.path(), &LoadOptions::default(), &Lua).unwrap();
     assert_eq!(loaded.dependencies, ["lua-resty-http ~> 0.11"]);
-    assert_eq!(loaded.other_modules, ["resty.probe"]);
-    assert_eq!(loaded.package.left_out, ["lib/resty.lua"]);
+    assert_eq!(loaded.package.extras[0].entry.path, "resty/probe.lua");
+    assert!(loaded.origins.contains(&("resty/probe.lua".into(), "lib/resty.lua".into())));
+    assert_eq!(loaded.package.left_out, [""; 0]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ const KONG: &str = "
 ";
 /// Below `resty`: OpenResty's, and those of the rocks that every Kong is built with.
 const RESTY: &str = "
-    acme ada aes aws cookie core counter dns events evp gcp healthcheck hmac http http_connect
+    acme ada aes aws core counter dns events evp gcp healthcheck hmac http http_connect
     http_headers iputils ipmatcher jit-uuid jq lmdb limit lock lrucache md5 memcached mlcache mysql
     openssl passwdqc random redis saml session sha sha1 sha224 sha256 sha384 sha512 shell signal simdjson
     snappy string timerng upload upstream websocket wasmx worker balancer

@@ -18,7 +18,7 @@ const MAX_ROCKSPECS: usize = 16;
 const MAX_BASES: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Search {
+pub(in crate::package) struct Search {
     /// An archive's only top-level directory; empty if there is none.
     pub wrapping: String,
 }

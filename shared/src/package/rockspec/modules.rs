@@ -45,17 +45,20 @@ pub(super) fn read(spec: &mut Rockspec, globals: &Evaluated) {
 fn add(spec: &mut Rockspec, key: &Key, value: &Value) {
     // A table is LuaRocks's way to name sources of a C module; one Lua file in it is a common mistake.
     let sources = value.get("sources").unwrap_or(value);
-    let file = match sources {
-        Value::Text(file) => file.as_str(),
-        Value::Table(list) => match list.as_slice() {
-            [(Key::Index(_), Value::Text(file))] => file.as_str(),
-            _ => return,
-        },
+    let files: Vec<&str> = match sources {
+        Value::Text(file) => vec![file.as_str()],
+        Value::Table(list) => list.iter().filter_map(|(_, v)| v.text()).collect(),
         _ => return,
     };
-    if !file.ends_with(".lua") {
-        return;
-    }
+    let file = match files.as_slice() {
+        [file] if file.ends_with(".lua") => *file,
+        files => {
+            if let (Key::Name(name), true) = (key, files.iter().any(|f| f.ends_with(".c"))) {
+                spec.native = Some(name.clone());
+            }
+            return;
+        }
+    };
     let module = match key {
         Key::Name(name) => name.replace('/', "."),
         // A list of files says what they are called by where they lie.

@@ -7,7 +7,9 @@ M["cjson"] = function()
     array_mt = host.array_mt, empty_array = setmetatable({}, host.array_mt), _VERSION = "2.1.0.10",
     encode_empty_table_as_object = function() end, decode_array_with_array_mt = function() end,
     encode_sparse_array = function() end, encode_number_precision = function() end, encode_max_depth = function() end,
-    decode_max_depth = function() end, encode_keep_buffer = function() end }
+    decode_max_depth = function() end, encode_keep_buffer = function() end, encode_invalid_numbers = function() end,
+    decode_invalid_numbers = function() end, encode_escape_forward_slash = function() end,
+    encode_skip_unsupported_value_types = function() end, _NAME = "cjson" }
   cjson.new = function() return cjson end
   return cjson
 end

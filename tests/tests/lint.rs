@@ -165,6 +165,51 @@ fn nothing_a_plugin_does_takes_the_linter_along() {
 
 /// The child has no file, no socket and no process to give away, whatever Lua could be made to do in it.
 #[test]
+fn what_lies_beside_a_plugin_is_no_reason_to_refuse_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let handler = "require 'resty.http' require 'acme.util' require 'kong.acme.more' \
+                   return { PRIORITY = 1, VERSION = '1.0.0' }";
+    let plugin = with(temp.path(), "probe", handler);
+    let root = plugin.as_path();
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("resty/http.lua", "error('a copy')");
+    write("acme/util.lua", "require 'resty.absent' return {}");
+    write("kong/acme/more.lua", "return {}");
+    write("kong/plugins/key-auth/more.lua", "return {}");
+    let ran = lint(root, &["-o", "json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report = &json(&ran)[0];
+    assert_eq!(report["verdict"], "loads with needs", "{report}");
+    assert_eq!(report["needs"], serde_json::json!(["resty.absent"]));
+    let rules: Vec<_> =
+        report["findings"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
+    assert!(rules.contains(&"MODULE_KONGS_OWN") && rules.contains(&"DEPENDENCY"), "{rules:?}");
+    // As it is meant: then the copy is what is loaded.
+    let meant = lint(root, &["--allow-shadow", "-o", "json"]);
+    assert_eq!(json(&meant)[0]["findings"][0]["rule"], "LOAD_ERROR", "{meant:?}");
+    assert_eq!(json(&meant)[0]["findings"][0]["file"], "resty/http.lua", "{meant:?}");
+}
+
+#[test]
+fn a_rockspec_that_refuses_hides_nothing_that_kong_would_say() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = with(temp.path(), "probe", "return { PRIORITY = 'high', VERSION = '1.0.0' }");
+    let spec = "package = 'kong-plugin-probe' version = '1.0.0-1' source = { url = 'git://x' } build = { type = 'make' }";
+    std::fs::write(root.join("kong-plugin-probe-1.0.0-1.rockspec"), spec).unwrap();
+    let ran = lint(&root, &["-o", "json"]);
+    let report = &json(&ran)[0];
+    let rules: Vec<_> =
+        report["findings"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
+    assert_eq!(&rules[..2], ["ROCKSPEC_BUILD_TYPE", "PRIORITY_INVALID"], "{report}");
+    assert_eq!((ran.code, &report["verdict"], &report["errors"]), (1, &"refused".into(), &2.into()));
+    assert_eq!((&report["plugin"], &report["digest"]), (&"probe".into(), &"".into()));
+}
+
+#[test]
 fn rockspecs_are_run_and_can_do_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let head = "package = 'kong-plugin-probe'\nversion = '1.0.0-1'\nsource = { url = 'git://x' }\n";

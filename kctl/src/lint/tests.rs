@@ -395,6 +395,38 @@ fn what_is_seen_without_running_it() {
     }
 }
 
+/// What OpenResty's LuaJIT takes and refuses: with parts of Lua 5.2, without what came to LuaJIT later.
+#[test]
+fn the_grammar_is_that_of_kong() {
+    for (text, fine) in [
+        ("for _ = 1, 2 do break local x end", true),
+        ("local a; ;; local b", true),
+        ("goto done ::done::", true),
+        ("local t = table.pack(1, 2) assert(t.n == 2)", true),
+        ("assert(#setmetatable({}, { __len = function() return 3 end }) == 3)", true),
+        ("assert(string.rep('a', 2, ',') == 'a,a')", true),
+        ("local a = 0x1p4 + 1LL + 0b11", true),
+        ("local a = 5 & 2", false),
+        ("local a = 5 | 2", false),
+        ("local a = ~5", false),
+        ("local a = 1 << 2", false),
+        ("local a = 5 // 2", false),
+        ("local a = true ? 1 : 2", false),
+        ("local a = b?.c", false),
+        ("local a = 1 a += 1", false),
+        ("local a = 1 != 2", false),
+        ("for _ = 1, 2 do continue end", false),
+        ("const a = 1", false),
+        ("local a <const> = 1", false),
+        ("local a = |x| -> x", false),
+    ] {
+        let handler = format!("{text}\n{HANDLER}");
+        let files = [("handler.lua", handler.as_str()), ("schema.lua", SCHEMA)];
+        let expected: &[&str] = if fine { &[] } else { &["SYNTAX_ERROR"] };
+        assert_eq!(codes("3.9", &files, Severity::Error), expected, "{text}");
+    }
+}
+
 #[test]
 fn any_bytes_will_do() {
     for text in ["", "\0\0\0", "\u{feff}return {}", "return", "--[==[", "\"", "return ...", "return (...)()"]

@@ -243,6 +243,8 @@ fn nothing(tree: &Tree<'_>) -> PackageError {
         ("package.json", "JavaScript"),
         (".py", "Python"),
         (".wasm", "a Wasm filter"),
+        (".js", "JavaScript"),
+        (".ts", "JavaScript"),
     ];
     match server.iter().find(|(end, _)| has(end)) {
         Some((_, "a Wasm filter")) => none("there is no Lua plugin in it, only a Wasm filter")

@@ -54,6 +54,18 @@ fn what_travels_and_what_is_left_behind() {
             &["acme/c.lua"],
         ),
         (
+            "shared by plugins, and of one of them",
+            "require 'kong.plugins.common.util' require 'kong.plugins.other.util'",
+            "",
+            &[
+                ("kong/plugins/common/util.lua", ""),
+                ("kong/plugins/other/util.lua", ""),
+                ("kong/plugins/other/handler.lua", ""),
+            ],
+            &["kong/plugins/common/util.lua"],
+            nothing,
+        ),
+        (
             "in the place of Kong's own, needed or not",
             "require 'resty.http'",
             "['resty.http'] = 'lib/http.lua', ['kong.tools.utils'] = 'lib/utils.lua'",
@@ -81,7 +93,8 @@ fn what_travels_and_what_is_left_behind() {
     ] {
         let spec = spec(modules);
         let files: Vec<_> = std::iter::once((SPEC, spec.as_str())).chain(files.iter().copied()).collect();
-        let package = directory(code, &files, &LoadOptions::default());
+        let options = LoadOptions { name: Some("probe".parse().unwrap()), ..Default::default() };
+        let package = directory(code, &files, &options);
         assert_eq!(beside(&package), with, "{case}");
         assert_eq!(package.left_out, left, "{case}");
         assert_eq!(package.version, "1.2.0", "{case}");

@@ -151,9 +151,13 @@ fn what_the_rockspec_needs_is_told() {
 
 #[test]
 fn what_is_no_lua_plugin_is_said_to_be_what_it_is() {
-    for (file, word) in
-        [("main.go", "Go"), ("package.json", "JavaScript"), ("plugin.py", "Python"), ("filter.wasm", "Wasm")]
-    {
+    for (file, word) in [
+        ("main.go", "Go"),
+        ("package.json", "JavaScript"),
+        ("plugins/check.js", "JavaScript"),
+        ("plugin.py", "Python"),
+        ("filter.wasm", "Wasm"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         write_tree(dir.path(), &[(file.into(), Vec::new()), ("README.md".into(), Vec::new())]);
         let result = load(dir.path(), &LoadOptions::default(), &Lua);

@@ -133,11 +133,20 @@ impl<'t> Source<'t> {
     }
 
     fn in_root(&self, search: &Search, file: &str) -> Option<(String, &'t [u8])> {
-        // What stands below kong/plugins is some plugin's.
-        let from = format!("{}{file}", self.own.root.filter(|_| !file.starts_with("kong/plugins/"))?);
-        let kept = search.usable(&from)
-            && path::clean(file.as_bytes(), self.tree.limits.max_path).is_ok_and(|p| p == file);
-        let bytes = self.content(&from).filter(|_| kept)?;
+        let root = self.own.root?;
+        // What belongs to another plugin is installed with that one.
+        let place = path::canonical(file).filter(|c| c.above.is_empty());
+        let marked = |name: &str| {
+            MARKS
+                .iter()
+                .any(|mark| self.tree.nodes.contains_key(&format!("{root}kong/plugins/{name}/{mark}")))
+        };
+        if place.is_some_and(|c| c.name == self.own.plugin.as_str() || marked(c.name)) {
+            return None;
+        }
+        let from = format!("{root}{file}");
+        let plain = path::clean(file.as_bytes(), self.tree.limits.max_path).is_ok_and(|p| p == file);
+        let bytes = self.content(&from).filter(|_| plain && search.usable(&from))?;
         Some((from, bytes))
     }
 }

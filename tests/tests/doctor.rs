@@ -8,6 +8,8 @@
 mod bench;
 #[path = "gateway_kong/database.rs"]
 mod database;
+#[path = "doctor/faults.rs"]
+mod faults;
 #[path = "gateway_kong/node.rs"]
 mod node;
 #[path = "doctor/versions.rs"]

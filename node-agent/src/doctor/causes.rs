@@ -33,13 +33,13 @@ const LAYERS: &[&[&str]] = &[
     &["ORPHAN_WORKERS"],
     &["FILES_UNREADABLE", "LINK_DANGLING", "FILES_CHANGED", "FILES_SHADOWED"],
     &["OLD_STYLE_PLUGIN"],
+    &["LUA_PATH_LEAKED"],
     &["NO_HANDLER", "NO_SCHEMA", "MISSING_DEPENDENCY", "PLUGIN_SYNTAX_ERROR", "BAD_SCHEMA", "BAD_PRIORITY"],
     &["BAD_VERSION", "PREFLIGHT_FAILED", "INIT_WORKER_FAILED"],
     &["MIGRATIONS_PENDING"],
     &["IN_USE_NOT_ENABLED"],
     &["DECLARATIVE_CONFIG_INVALID"],
     &["ADMIN_API_BROKEN"],
-    &["LUA_PATH_LEAKED"],
     &["CONF_NOT_PREPARED", "PREPARED_NOT_RELOADED"],
     &["KONG_STOPPED"],
     &["STALE_PID_FILE", "NOT_PREPARED"],
@@ -116,6 +116,9 @@ fn explains(cause: &Finding, effect: &Finding) -> bool {
         "STALE_PID_FILE" => any(&[&["KONG_DOWN"]]),
         "FILES_UNREADABLE" | "LINK_DANGLING" | "FILES_CHANGED" => any(&[SYMPTOMS]) || (same && any(&[LOAD])),
         "OLD_STYLE_PLUGIN" | "FILES_SHADOWED" => same && any(&[LOAD]),
+        "LUA_PATH_LEAKED" => {
+            cause.subject.is_some() && (any(&[SYMPTOMS]) || (cause.subject == effect.subject && any(&[LOAD])))
+        }
         "MIGRATIONS_PENDING" | "DECLARATIVE_CONFIG_INVALID" => any(&[SYMPTOMS]),
         "IN_USE_NOT_ENABLED" => {
             any(&[SYMPTOMS, &["DECLARATIVE_CONFIG_INVALID", "CONF_NOT_PREPARED", "PREPARED_NOT_RELOADED"]])
@@ -209,6 +212,7 @@ fn is_in_the_way(code: &str) -> bool {
                 | "DATABASE_NEEDS_BOOTSTRAP"
                 | "MIGRATIONS_PENDING"
                 | "OLD_STYLE_PLUGIN"
+                | "LUA_PATH_LEAKED"
                 | "IN_USE_NOT_ENABLED"
                 | "DECLARATIVE_CONFIG_INVALID"
         )

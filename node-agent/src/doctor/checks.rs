@@ -2,7 +2,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod answers;
-mod conf;
+pub(super) mod conf;
 mod database;
 mod effect;
 mod files;

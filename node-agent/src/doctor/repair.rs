@@ -11,9 +11,10 @@ use std::time::Duration;
 use kctl_shared::spec::Failure;
 use rustix::process::{Pid, Signal};
 
-use super::gather::{Place, armed_env, user};
+use super::facts::Conf;
+use super::gather::{Place, armed_env, subject, user};
 use super::origin::from_outside;
-use super::{Facts, Finding, Repair};
+use super::{Facts, Finding, Repair, checks, lines};
 use crate::config::{Apply, Preflight};
 use crate::gateway::cli::Cli;
 use crate::gateway::conf_file::ConfFile;
@@ -30,7 +31,12 @@ use crate::gateway::{Gateway as _, Wanted};
 const TURNOVER: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(100);
 
-/// Does the repairs of `findings`; `migrate` permits the one that changes the database.
+/// Names that a corrected line brings back and that do not load are left out again, one after the other; mistakes behind
+/// mistakes are corrected as often.
+const MOST_LEFT_OUT: usize = 5;
+
+/// Does the repairs of `findings`; `migrate` permits the one that changes the database. Returns why names that only a
+/// repair had brought back into the list were left out.
 ///
 /// # Errors
 /// What kept one of them from being done; those before it were done.
@@ -40,7 +46,7 @@ pub async fn repair(
     findings: &[Finding],
     migrate: bool,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<(), Failure> {
+) -> Result<Vec<Failure>, Failure> {
     let repairs: Vec<&Repair> = findings.iter().filter_map(|f| f.repair.as_ref()).collect();
     for repair in &repairs {
         at_once(repair)?;
@@ -51,13 +57,19 @@ pub async fn repair(
         shell.migrate().await?;
     }
     if !repairs.iter().any(|repair| repair.loads()) {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let edited = shell.edited(&repairs)?;
+    let mut edited = shell.edited(&repairs)?;
     progress("the new kong.conf in a scratch Kong");
-    shell.try_out(&edited).await?;
+    let mut left_out = Vec::new();
+    while let Err(failure) = shell.try_out(&edited).await {
+        let less = (left_out.len() < MOST_LEFT_OUT).then(|| shell.without(&edited, &failure)).flatten();
+        edited = less.ok_or_else(|| failure.clone())?;
+        left_out.push(failure);
+    }
     progress("loading kong.conf and proving it");
-    shell.load(&edited).await
+    shell.load(&edited).await?;
+    Ok(left_out)
 }
 
 fn at_once(repair: &Repair) -> Result<(), Failure> {
@@ -146,12 +158,56 @@ impl<'a> Shell<'a> {
                 _ => {}
             }
         }
-        let text = with_lines(&self.file.text, &edits);
+        let text = self.settled(with_lines(&self.file.text, &edits), !edits.is_empty());
         change.remove.retain(|name| !change.add.contains(name));
         if change.add.is_empty() && change.remove.is_empty() {
             return Ok(text);
         }
         Ok(NodeConf::parse(&text, self.facts.dialect.grammar)?.edit(&change, &self.ours)?)
+    }
+
+    /// A corrected line may show the next mistake, such as quotation marks behind a key that Kong did not know: those
+    /// that need no consent are corrected at once, because the file would not load as it is.
+    fn settled(&self, mut text: Vec<u8>, corrected: bool) -> Vec<u8> {
+        for _ in 0..MOST_LEFT_OUT {
+            let (true, Some(conf)) = (corrected, self.facts.conf()) else { break };
+            let Ok(read) = NodeConf::parse(&text, self.facts.dialect.grammar) else { break };
+            let names = read.plugins();
+            let conf = Conf {
+                lines: lines::scan(&text),
+                values: read.to_map(),
+                unmanaged: names.as_ref().err().map(|e| e.clone().into()),
+                names: names.unwrap_or_default(),
+                ..conf.clone()
+            };
+            let facts = Facts { conf: Some(Ok(conf)), ..self.facts.clone() };
+            let found = checks::conf::check(&facts);
+            let more = found.iter().filter(|f| !f.asks).find_map(|f| match &f.repair {
+                Some(Repair::Lines(edits)) => Some(edits),
+                _ => None,
+            });
+            let Some(more) = more else { break };
+            text = with_lines(&text, more);
+        }
+        text
+    }
+
+    /// The file without the plugin that Kong refuses, if the node never had it and nothing uses it: it stood in a line
+    /// that did not count.
+    fn without(&self, text: &[u8], failure: &Failure) -> Option<Vec<u8>> {
+        let name = subject(&failure.message)?;
+        let conf = NodeConf::parse(text, self.facts.dialect.grammar).ok()?;
+        let had = |names: &[String]| names.contains(&name);
+        let new = conf.plugins().is_ok_and(|names| had(&names))
+            && !self.facts.conf().is_some_and(|conf| had(&conf.names))
+            && !self.facts.armed().is_some_and(|armed| had(&armed.names));
+        let unused = self.facts.in_use().is_some_and(|used| !used.contains(&name));
+        if !(new && unused && failure.code == "NO_HANDLER") {
+            return None;
+        }
+        let generation = conf.generation(&self.ours);
+        let change = Change { remove: [name].into(), generation, ..Change::default() };
+        conf.edit(&change, &self.ours).ok()
     }
 
     async fn try_out(&self, text: &[u8]) -> Result<(), Failure> {

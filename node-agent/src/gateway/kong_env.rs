@@ -19,6 +19,7 @@ use super::dialect::{Dialect, Grammar};
 use super::kong_conf::OurPath;
 use super::kong_conf::{Comments, DEFAULT_LUA_PATH, Style};
 use super::node_conf::NodeConf;
+use super::process;
 
 /// The values that are ours to change; everything else must stay as it is.
 const OURS: [&str; 3] = ["plugins", "custom_plugins", "lua_package_path"];
@@ -81,7 +82,7 @@ impl KongEnv {
     pub fn of(file: &ConfFile, prefix: &Path, dialect: Dialect) -> Result<Self, Failure> {
         let conf = &file.conf;
         let there = conf.get("nginx_working_dir").unwrap_or_else(|| "/usr/local/kong/".into());
-        if Path::new(&there) != prefix && fs::canonicalize(&there).ok() != fs::canonicalize(prefix).ok() {
+        if !process::is_same(Path::new(&there), prefix) {
             let message = format!(
                 "the file's nginx_working_dir is {there}, and the prefix that was named is {}; make them one",
                 prefix.display()

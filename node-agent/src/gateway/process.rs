@@ -127,11 +127,17 @@ fn prefix_in(title: &str) -> Option<PathBuf> {
 fn is_master_of(process: &Process, prefix: &Path) -> bool {
     let title = title(process);
     let Some(theirs) = prefix_in(&title) else { return false };
-    if theirs != prefix && fs::canonicalize(&theirs).ok() != fs::canonicalize(prefix).ok() {
+    if !is_same(&theirs, prefix) {
         return false;
     }
     let Ok(stat) = process.stat() else { return false };
     stat.state != 'Z' && !Process::new(stat.ppid).is_ok_and(|parent| self::title(&parent) == title)
+}
+
+/// Whether two paths are one directory, links followed. Of two that are not there nobody can tell: a master whose prefix
+/// was deleted is not the one of a prefix that is yet to be made.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 fn children(master: &Process) -> Vec<Process> {

@@ -46,7 +46,7 @@ pub async fn run(printer: &Printer, args: &DoctorArgs) -> Outcome {
     };
     let (mut facts, mut findings) = look(&place).await;
     let before: Vec<String> = findings.iter().map(|f| f.code.clone()).collect();
-    let mut not_fixed = None;
+    let (mut not_fixed, mut on_the_way) = (None, Vec::new());
     if args.fix {
         for round in 0..ROUNDS {
             let chosen = chosen(&findings, args.migrations);
@@ -63,14 +63,18 @@ pub async fn run(printer: &Printer, args: &DoctorArgs) -> Outcome {
             }
             let done = repair(&place, &facts, &chosen, args.migrations, &tell).await;
             (facts, findings) = look(&place).await;
-            if let Err(failure) = done {
-                not_fixed = Some(failure.to_string());
-                break;
+            match done {
+                Ok(left_out) => on_the_way.extend(left_out.into_iter().map(|failure| failure.code)),
+                Err(failure) => {
+                    not_fixed = Some(failure.to_string());
+                    break;
+                }
             }
         }
     }
     let now: Vec<&String> = findings.iter().map(|f| &f.code).collect();
-    let mut fixed: Vec<String> = before.into_iter().filter(|code| !now.contains(&code)).collect();
+    let mut fixed: Vec<String> =
+        before.into_iter().chain(on_the_way).filter(|code| !now.contains(&code)).collect();
     fixed.dedup();
     let report = Report {
         status: status(&findings),

@@ -145,6 +145,19 @@ fn environment(facts: &Facts, difference: &Difference) -> Option<Finding> {
 
 fn leaked(facts: &Facts) -> Option<Finding> {
     let tail = facts.armed()?.leaked.as_ref()?;
+    if let Some((name, directory)) = only_there(facts, tail) {
+        let sentence = format!("{name} is found only through a LUA_PATH of whoever ran Kong's command last");
+        return Some(
+            Finding::error("LUA_PATH_LEAKED", sentence)
+                .about(name)
+                .detail(format!("its files are in {directory}, to which {tail} leads; the next command without it loses them"))
+                .fix(format!(
+                    "add {tail} to lua_package_path in {}, then without LUA_PATH: {}",
+                    facts.conf_path.display(),
+                    facts.load_command()
+                )),
+        );
+    }
     Some(
         Finding::warning(
             "LUA_PATH_LEAKED",
@@ -157,6 +170,18 @@ fn leaked(facts: &Facts) -> Option<Finding> {
         ))
         .repair_if_allowed(Repair::Load),
     )
+}
+
+/// A plugin that the next start refuses for want of files that only the stray path leads to, and where they are.
+fn only_there<'a>(facts: &'a Facts, tail: &str) -> Option<(&'a str, String)> {
+    let refused = facts.refused.iter().flatten().filter(|r| r.failure.code == "NO_HANDLER");
+    let file = |name: &str| facts.plugins.get(name)?.handlers.first().cloned();
+    let roots: Vec<&str> = tail.split(';').filter_map(|e| e.split_once('?')).map(|(root, _)| root).collect();
+    refused.filter_map(|r| r.plugin.as_deref()).find_map(|name| {
+        let file = file(name)?;
+        let through = roots.iter().any(|root| !root.is_empty() && file.starts_with(root));
+        through.then(|| (name, file.parent().unwrap_or(&file).display().to_string()))
+    })
 }
 
 /// Prepared, and the workers do not have it.

@@ -203,7 +203,7 @@ fn a_plugin_that_waits_for_a_kong_that_is_down_is_there_when_it_starts() {
     // While the agent tries again, the node's own conditions are not told.
     let told = until("doctor to tell that it is down", 30, || {
         let told = cluster.kctl(&["doctor", "-o", "json"]);
-        (told.code == 1).then_some(told)
+        (told.code == 1 && told.out.contains("OPERATION_WAITING")).then_some(told)
     });
     let report: Value = serde_json::from_str(&told.out).unwrap();
     let found = |code: &str, node: &str| {

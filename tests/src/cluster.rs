@@ -35,7 +35,9 @@ pub fn kctl_binary() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let places = me.ancestors().skip(1).take(2).map(|dir| dir.join("kctl"));
     let path = places.into_iter().find(|path| path.exists());
-    path.unwrap_or_else(|| panic!("kctl is not built beside {}: cargo build --workspace --bins", me.display()))
+    path.unwrap_or_else(|| {
+        panic!("kctl is not built beside {}: cargo build --workspace --bins", me.display())
+    })
 }
 
 impl Cluster {

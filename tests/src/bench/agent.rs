@@ -74,7 +74,11 @@ pub async fn run(kong: &Path, rounds: usize) -> bool {
             }
         }
     }
-    Change::ALL.into_iter().enumerate().map(|(n, change)| report(change, &found[&n])).fold(true, |a, b| a && b)
+    let mut met = true;
+    for (n, change) in Change::ALL.into_iter().enumerate() {
+        met &= report(change, &found[&n]);
+    }
+    met
 }
 
 async fn measure_bare(bare: &mut Bare, change: Change) -> Measured {
@@ -182,11 +186,11 @@ impl Driven {
 
     /// What was loaded before is no concern of the next change.
     async fn tidied_up(&self, change: Change) {
-        let entries = |dir: &str| {
-            std::fs::read_dir(self.node.path("kctl").join(dir)).map_or(0, Iterator::count)
-        };
+        let entries =
+            |dir: &str| std::fs::read_dir(self.node.path("kctl").join(dir)).map_or(0, Iterator::count);
         let start = Instant::now();
-        while entries("gen") != usize::from(change.version().is_some()) || entries("trash") + entries("staging") > 0
+        while entries("gen") != usize::from(change.version().is_some())
+            || entries("trash") + entries("staging") > 0
         {
             assert!(start.elapsed() < PATIENCE, "directories of former configurations stay");
             tokio::time::sleep(Duration::from_millis(10)).await;

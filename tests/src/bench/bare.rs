@@ -31,7 +31,8 @@ impl Bare {
         let Some(version) = change.version() else { return self.plain.clone() };
         let place = self.sources.join(format!("{}-{version}", super::plugin::NAME));
         let plugins = format!("plugins = bundled,{}", super::plugin::NAME);
-        let path = format!("lua_package_path = {0}/?.lua;{0}/?/init.lua;./?.lua;./?/init.lua;\n", place.display());
+        let path =
+            format!("lua_package_path = {0}/?.lua;{0}/?/init.lua;./?.lua;./?/init.lua;\n", place.display());
         self.plain.replace("plugins = bundled", &plugins) + &path
     }
 

@@ -46,7 +46,10 @@ async fn compare(place: &str, file: &Path, package: &Package, within: &Path, rou
     let (native, luarocks) = (median(&native[1..]), median(&luarocks[1..]));
     let ratio = luarocks / native;
     println!("\nunpack {place} ({rounds} rounds), medians in ms");
-    println!("  luarocks install {luarocks:.1}, kctl {native:.2}: {ratio:.0} times as fast; at least {TARGET} {}", verdict(ratio >= TARGET));
+    println!(
+        "  luarocks install {luarocks:.1}, kctl {native:.2}: {ratio:.0} times as fast; at least {TARGET} {}",
+        verdict(ratio >= TARGET)
+    );
     ratio >= TARGET
 }
 

@@ -112,6 +112,8 @@ impl Tree<'_> {
             // Somebody else's, and just what is wanted: used, and left alone in the end.
             return Ok(());
         }
+        // An agent that was killed in the middle of this had begun it.
+        let resumed = claim.as_ref().is_some_and(|c| c.digest == digest && c.owners.contains(self.owner));
         let (mut owners, before) = claim.map(|c| (c.owners, c.extras)).unwrap_or_default();
         owners.insert(self.owner.to_path_buf());
         let extras: BTreeSet<String> = self.extras.iter().cloned().collect();
@@ -129,6 +131,12 @@ impl Tree<'_> {
             let path = self.tree.join(TREE_LUA).join(extra);
             let file = File::open(&path).map_err(|e| failed("cannot sync", &path, &e))?;
             durable::sync(&file);
+        }
+        if resumed {
+            // LuaRocks keeps what it finds under another name, and what it found was half of the same release.
+            let own = package.files.iter().map(|f| dir.join(format!("{}~", f.entry.path)));
+            let beside = self.extras.iter().map(|e| self.tree.join(TREE_LUA).join(format!("{e}~")));
+            own.chain(beside).for_each(|backup| drop(fs::remove_file(backup)));
         }
         if self.holds(&digest) {
             claim.extras = extras;

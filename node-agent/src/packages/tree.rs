@@ -124,6 +124,9 @@ impl Tree<'_> {
         if known {
             return Ok(());
         }
+        if resumed {
+            self.forget_half(&rock);
+        }
         self.luarocks.install(work, self.tree, package, make).await?;
         let dir = self.dir();
         disk::sync_all(&dir).map_err(|e| failed("cannot sync", &dir, &e))?;
@@ -174,6 +177,7 @@ impl Tree<'_> {
             return Ok(Vec::new());
         }
         let rock = Rock::of(self.plugin, &claim.version);
+        self.forget_half(&rock);
         if rock.dir(self.tree).is_dir() {
             self.luarocks.remove(work, self.tree, &rock).await?;
         }
@@ -194,6 +198,18 @@ impl Tree<'_> {
         fs::remove_file(&claim).map_err(|e| failed("cannot delete", &claim, &e))?;
         disk::prune(claim.parent().unwrap_or(&claim), &self.tree.join("lib/luarocks"));
         Ok(left)
+    }
+
+    /// Takes away what LuaRocks noted of a version whose install was cut off: it stumbles over a rock without a manifest.
+    fn forget_half(&self, rock: &Rock) {
+        let place = rock.dir(self.tree);
+        let versions = place.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+        for version in versions.map(|e| e.path()).filter(|v| v.is_dir() && !v.join("rock_manifest").exists())
+        {
+            if let Err(error) = fs::remove_dir_all(&version) {
+                tracing::warn!(%error, path = %version.display(), "half a rock stays");
+            }
+        }
     }
 
     /// Files in the plugin's directory: those that are not `files`, and those that are.

@@ -185,8 +185,12 @@ fn promise(findings: &mut [Finding]) {
         }
     }
     // No configuration is loaded as long as something keeps it from loading.
+    // Migrations are only run when they are asked for by name, and what is loaded without them is refused.
     let blocks = |f: &&Finding| {
-        f.severity == Severity::Error && !f.can_fix && f.follows.is_none() && is_in_the_way(&f.code)
+        f.severity == Severity::Error
+            && (!f.can_fix || f.repair == Some(Repair::Migrate))
+            && f.follows.is_none()
+            && is_in_the_way(&f.code)
     };
     let Some(blocker) = findings.iter().find(blocks).map(|f| f.code.clone()) else { return };
     for finding in findings.iter_mut() {
@@ -268,6 +272,14 @@ mod tests {
         let found = ordered(vec![missing, closed]);
         assert_eq!(found[0].code, "FILES_UNREADABLE");
         assert_eq!((found[1].follows.as_deref(), &found[1].repair), (Some("FILES_UNREADABLE"), &None));
+    }
+
+    #[test]
+    fn nothing_is_loaded_before_the_migrations_have_run() {
+        let pending = Finding::error("MIGRATIONS_PENDING", "").repair_if_allowed(Repair::Migrate);
+        let edited = Finding::warning("CONF_NOT_PREPARED", "").repair(Repair::Load);
+        let found = ordered(vec![edited, pending]);
+        assert_eq!(found.iter().map(|f| f.can_fix).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

@@ -54,7 +54,8 @@ fn an_api_that_was_mended_meanwhile_only_has_to_be_loaded() {
 fn a_lua_path_of_whoever_ran_the_command_is_found_out() {
     let node = with_plugins("plugins = bundled", &[]);
     let path = node.path("stray").display().to_string() + "/?.lua";
-    let node = node.with_environment(&[("LUA_PATH", &path)]);
+    let stray = format!("{path};;");
+    let node = node.with_environment(&[("LUA_PATH", &stray)]);
     node.start();
     let finding = first(&node, "LUA_PATH_LEAKED");
     assert!(finding["details"].to_string().contains(&path), "{finding:#}");
@@ -66,11 +67,12 @@ fn a_lua_path_of_whoever_ran_the_command_is_found_out() {
 fn a_plugin_that_only_a_stray_lua_path_finds_is_not_taken_out() {
     let node = with_plugins("plugins = bundled,foo", &[]);
     let path = node.path("stray").display().to_string() + "/?.lua";
+    let stray = format!("{path};;");
     let there = node.path("stray/kong/plugins/foo");
     fs::create_dir_all(&there).unwrap();
     fs::write(there.join("handler.lua"), handler("1.0.0", "")).unwrap();
     fs::write(there.join("schema.lua"), SCHEMA.replace("NAME", "foo")).unwrap();
-    let node = node.with_environment(&[("LUA_PATH", &path)]);
+    let node = node.with_environment(&[("LUA_PATH", &stray)]);
     node.start();
     let finding = first(&node, "LUA_PATH_LEAKED");
     assert_eq!((&finding["subject"], &finding["can_fix"]), (&"foo".into(), &false.into()), "{finding:#}");

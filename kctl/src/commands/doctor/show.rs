@@ -1,6 +1,6 @@
 //! Findings as a person reads them.
 
-use kctl_node_agent::doctor::{Finding, Severity};
+use kctl_node_agent::doctor::{Finding, Repair, Severity};
 
 /// Where the code stands; a longer sentence pushes it on.
 const COLUMN: usize = 72;
@@ -26,10 +26,11 @@ fn one(finding: &Finding) -> String {
         out.push_str(&format!("    follows from {cause}\n"));
     }
     if !finding.fix.is_empty() {
-        let how = match (finding.can_fix, finding.asks) {
-            (false, _) => "",
-            (true, false) => "        [--fix does it]",
-            (true, true) => "        [--fix --yes does it]",
+        let how = match (finding.can_fix, finding.asks, &finding.repair) {
+            (false, ..) => "",
+            (true, _, Some(Repair::Migrate)) => "        [--fix --migrations does it]",
+            (true, false, _) => "        [--fix does it]",
+            (true, true, _) => "        [--fix --yes does it]",
         };
         out.push_str(&format!("    fix: {}{how}\n", finding.fix));
     }

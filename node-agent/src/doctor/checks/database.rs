@@ -15,7 +15,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             "the database lacks what the listed plugins need: migrations have not run",
         )
         .detail("a start or reload with them is refused until they have")
-        .fix(format!("once for the group: kong migrations up -c {conf}   (--fix --migrations does it)"))
+        .fix(format!("once for the group: kong migrations up -c {conf}"))
         .repair_if_allowed(Repair::Migrate),
         "DATABASE_NEEDS_BOOTSTRAP" => Finding::error(&failure.code, "the database has no tables of Kong")
             .fix(format!("check pg_database; for a new one: kong migrations bootstrap -c {conf}")),

@@ -205,13 +205,23 @@ impl Trials<'_> {
             Ok((_, ended)) => {
                 let words = ended.words();
                 let first = |text: &str| {
-                    text.lines().filter(|l| !l.trim().is_empty()).take(6).collect::<Vec<_>>().join(" ")
+                    text.lines()
+                        .filter(|l| !l.trim().is_empty() && !l.starts_with("prefix directory"))
+                        .take(6)
+                        .collect::<Vec<_>>()
+                        .join(" ")
                 };
                 match ended.code {
                     Some(0) => {}
                     Some(3) => facts.database = super::trouble("DATABASE_NEEDS_BOOTSTRAP", first(&words)),
-                    Some(4) => facts.database = super::trouble("MIGRATIONS_UNFINISHED", first(&words)),
-                    Some(5) => facts.database = super::trouble("MIGRATIONS_PENDING", first(&ended.stdout)),
+                    Some(4) => {
+                        let left = left_to_do(&ended.stdout);
+                        facts.database = super::trouble("MIGRATIONS_UNFINISHED", first(left));
+                    }
+                    Some(5) => {
+                        let left = left_to_do(&ended.stdout);
+                        facts.database = super::trouble("MIGRATIONS_PENDING", first(left));
+                    }
                     _ if words::is_about_database(&words) => {
                         facts.database = super::trouble("DATABASE_UNREACHABLE", words);
                     }
@@ -305,6 +315,12 @@ fn without(
     }
 }
 
+/// What `kong migrations list` says behind the long list of what was done.
+fn left_to_do(text: &str) -> &str {
+    let at = ["New migrations", "Pending migrations"].iter().filter_map(|mark| text.find(mark)).min();
+    at.map_or(text, |at| &text[at..])
+}
+
 fn list_of(names: &[&str]) -> String {
     if names.is_empty() { "off".to_owned() } else { names.join(",") }
 }
@@ -332,6 +348,13 @@ fn plugin_names(text: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_migrations_only_those_to_come_are_told() {
+        let text = "Executed migrations:\n  core: 000_base\n\nNew migrations available:\n  foo: 000_base\n";
+        assert_eq!(left_to_do(text), "New migrations available:\n  foo: 000_base\n");
+        assert_eq!(left_to_do("other words"), "other words");
+    }
 
     #[test]
     fn names_in_an_export_are_those_of_its_plugins() {

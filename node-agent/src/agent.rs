@@ -25,6 +25,8 @@ use crate::status;
 
 /// Kong is looked at this often while nothing changes, so that what others do to it shows.
 const IDLE: Duration = Duration::from_secs(1);
+/// The first looks after something was done follow sooner: what is left waits for old workers, which mostly go at once.
+const SOON: Duration = Duration::from_millis(10);
 
 /// Where artifacts come from.
 #[async_trait]
@@ -54,6 +56,7 @@ impl Agent {
     pub async fn run(mut self, shutdown: CancellationToken) {
         self.accepted.send_replace(self.ledger.record().spec.clone());
         let mut verified = Verified::default();
+        let mut pause = IDLE;
         loop {
             while let Ok(spec) = self.specs.try_recv() {
                 self.accept(spec);
@@ -67,7 +70,12 @@ impl Agent {
                 .and_then(|s| reconcile(s, &observed, &record.attempts, Timestamp::now()).into_iter().next());
             if let Some(action) = action {
                 tracing::info!(?action, "acting");
+                let enacts = matches!(action, Action::Enact { .. });
                 self.execute(action, spec.as_ref(), &observed).await;
+                if enacts && self.ledger.record().proven != observed.proven {
+                    verified.just_proven(&observed.kong, self.ledger.record().proven.clone());
+                }
+                pause = SOON;
                 continue;
             }
             // All arms only wait: whatever is dropped is looked at anew.
@@ -78,7 +86,7 @@ impl Agent {
                     None => return,
                 },
                 _ = self.entities.changed() => {}
-                () = tokio::time::sleep(IDLE) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(IDLE),
             }
         }
     }
@@ -140,9 +148,8 @@ impl Agent {
             Action::Preflight { plugin, grant, release, wanted, how } => {
                 self.publish(spec, observed, Some((&plugin, StepWord::Preflight)));
                 match self.preflight(wanted, how).await {
-                    Ok(()) => {
-                        self.ledger.update("ledger.passed", |r| r.attempts.pass(&plugin, grant, release, how))
-                    }
+                    // Forgotten with the power, it is tried again.
+                    Ok(()) => self.ledger.remember(|r| r.attempts.pass(&plugin, grant, release, how)),
                     Err(failure) => self.fail(&plugin, grant, failure),
                 }
             }
@@ -179,7 +186,7 @@ impl Agent {
 
     /// A generation of its own for the list, tried in a scratch Kong, gone afterwards unless it is enacted.
     async fn preflight(&mut self, mut wanted: Wanted, how: Preflight) -> Result<(), Failure> {
-        wanted.generation = self.link(&wanted, Links::Kept)?;
+        wanted.generation = self.link(&wanted, Links::Tried)?;
         let tried = self.gateway.preflight(&wanted, how).await;
         if let Some(generation) = &wanted.generation
             && let Err(error) = std::fs::remove_dir_all(generation)
@@ -190,8 +197,7 @@ impl Agent {
     }
 
     fn link(&mut self, wanted: &Wanted, links: Links) -> Result<Option<PathBuf>, Failure> {
-        self.ledger.update("ledger.generation", |r| r.generation += 1);
-        self.packages.link(self.ledger.record().generation, wanted, links)
+        self.packages.link(self.ledger.next_generation(), wanted, links)
     }
 
     /// Undoes a placement; `stays`: another release of the plugin remains.
@@ -218,10 +224,9 @@ impl Agent {
         placement: &Placement,
         observed: &Observed,
     ) -> Result<(), Failure> {
-        self.ledger.update("ledger.generation", |r| r.generation += 1);
         let mut wanted = observed.proven.clone();
         wanted.unlisted.insert(plugin.clone());
-        let number = self.ledger.record().generation;
+        let number = self.ledger.next_generation();
         let generation = self.packages.link_without(number, &wanted, plugin, placement)?;
         wanted.generation = Some(generation.clone());
         let tried = self.gateway.preflight(&wanted, Preflight::Parse).await;
@@ -362,6 +367,11 @@ struct Verified {
 }
 
 impl Verified {
+    /// What was enacted a moment ago was proven in doing so; a restarted Kong is another process.
+    fn just_proven(&mut self, before: &crate::gateway::KongObserved, proven: Wanted) {
+        self.checked = Some((before.facts.master_pid, proven));
+    }
+
     async fn check(
         &mut self,
         gateway: &dyn Gateway,

@@ -18,6 +18,9 @@ use crate::attempts::Attempts;
 use crate::durable;
 use crate::gateway::Wanted;
 
+/// Numbers of generation directories set aside at once.
+const GENERATIONS: u64 = 12;
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
     pub node: Option<NodeId>,
@@ -29,7 +32,7 @@ pub struct Record {
     pub proven: Wanted,
     pub managed: BTreeSet<PluginName>,
     pub attempts: Attempts,
-    /// Number of the newest generation directory; never used again.
+    /// Generation directories up to this number may be there or have been; none of them is used again.
     pub generation: u64,
     pub put_back_due: bool,
 }
@@ -38,6 +41,10 @@ pub struct Record {
 pub struct Ledger {
     path: PathBuf,
     record: Record,
+    /// Number of the newest generation directory of this run, at most the record's.
+    generation: u64,
+    /// What is on the disk.
+    written: Vec<u8>,
     _lock: File,
 }
 
@@ -79,7 +86,8 @@ impl Ledger {
         }
         record.node = Some(node.clone());
         record.boot += 1;
-        let mut ledger = Self { path, record, _lock: lock };
+        let generation = record.generation;
+        let mut ledger = Self { path, record, generation, written: Vec::new(), _lock: lock };
         ledger.write("ledger.start");
         Ok(ledger)
     }
@@ -100,6 +108,20 @@ impl Ledger {
         &self.record
     }
 
+    /// A number for a generation directory that none ever had; numbers are set aside on the disk by the dozen.
+    pub fn next_generation(&mut self) -> u64 {
+        if self.generation >= self.record.generation {
+            self.update("ledger.generation", |r| r.generation += GENERATIONS);
+        }
+        self.generation += 1;
+        self.generation
+    }
+
+    /// Changes what may be lost: it comes to the disk with whatever may not.
+    pub fn remember(&mut self, change: impl FnOnce(&mut Record)) {
+        change(&mut self.record);
+    }
+
     /// Changes the record and returns once it is on the disk; `step` is one of [`durable::STEPS`].
     pub fn update(&mut self, step: &'static str, change: impl FnOnce(&mut Record)) {
         change(&mut self.record);
@@ -108,10 +130,14 @@ impl Ledger {
 
     fn write(&mut self, step: &'static str) {
         let body = serde_json::to_vec(&self.record).unwrap_or_default();
+        if body == self.written {
+            return;
+        }
         if let Err(error) = durable::replace(step, &self.path, &seal(&body)) {
             tracing::error!(%error, path = %self.path.display(), "LEDGER_WRITE_FAILED: ending rather than guessing what is on the disk");
             std::process::exit(70);
         }
+        self.written = body;
     }
 
     /// Takes a new spec if the fences allow it; whether anything changed.

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 
 use crate::durable;
 use crate::gateway::Wanted;
-use disk::{failed, make_dirs, sync_all, sync_dir, write_new};
+use disk::{failed, make_dirs, sync_all, sync_dir, sync_dirs, write_new};
 pub use generation::Links;
 use luarocks::{Luarocks, unpack};
 use slot::{Note, TREE_LUA, modules, slot};
@@ -228,7 +228,11 @@ impl Packages {
                 if let Some((name, bytes)) = note.file() {
                     write_new(&root.join(name), &bytes)?;
                 }
-                sync_all(&root)?;
+                if unpacks {
+                    sync_dirs(&root)?
+                } else {
+                    sync_all(&root)?
+                }
                 let parent = to.parent().unwrap_or(Path::new("/"));
                 make_dirs(parent)?;
                 sync_dir(parent.parent().unwrap_or(parent))?;

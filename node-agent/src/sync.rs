@@ -139,10 +139,7 @@ pub async fn gate(config: &Config, options: &Options) -> Result<String, Fault> {
     let made = reused.is_none();
     wanted.generation = match reused {
         Some(generation) => Some(generation),
-        None => {
-            ledger.update("ledger.generation", |r| r.generation += 1);
-            packages.link(ledger.record().generation, &wanted, Links::Placed).map_err(fault)?
-        }
+        None => packages.link(ledger.next_generation(), &wanted, Links::Placed).map_err(fault)?,
     };
     if located.bin.is_file() {
         if let Err(failure) = kong.try_out(&wanted, &own).await {

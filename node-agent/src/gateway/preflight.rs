@@ -18,7 +18,7 @@ use super::scratch::{Scratch, free_ports};
 use super::words;
 use crate::config::Preflight;
 
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(10);
 /// A port that was free may be taken a moment later.
 const BOOT_TRIES: usize = 3;
 

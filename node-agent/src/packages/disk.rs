@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kctl_shared::spec::Failure;
 
@@ -39,15 +39,27 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     durable::sync_directory(path)
 }
 
+/// New files of mode 0644, synced, with the directories above them.
+pub(super) fn write_all_new(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    files.iter().filter_map(|(path, _)| path.parent()).try_for_each(make_dirs)?;
+    durable::write_all_new("store.file", files, 0o644)
+}
+
 /// Directories only: their files were synced when they were written.
 pub(super) fn sync_dirs(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_dirs(&entry.path())?;
+    fn below(path: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                below(&entry.path(), found)?;
+            }
         }
+        found.push(path.to_owned());
+        Ok(())
     }
-    sync_dir(path)
+    let mut found = Vec::new();
+    below(path, &mut found)?;
+    durable::sync_directories(&found)
 }
 
 /// Everything below, files that somebody else wrote included.

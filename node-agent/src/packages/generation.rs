@@ -40,6 +40,8 @@ pub enum Links {
     Placed,
     /// The agent's own copies where there are some: they stay what they are while a tree that others use too is changed.
     Kept,
+    /// As [`Self::Kept`], for a list that is only tried: nothing of it has to outlive the agent.
+    Tried,
 }
 
 impl Packages {
@@ -90,7 +92,7 @@ impl Packages {
             let placement = release.placement();
             let dir = match links {
                 Links::Placed => self.placed_dir(plugin, &placement),
-                Links::Kept => Some(self.kept_dir(plugin, &placement)),
+                Links::Kept | Links::Tried => Some(self.kept_dir(plugin, &placement)),
             };
             let missing = || {
                 let message = format!("nothing says where {plugin} {} lies on this node", release.version);
@@ -152,6 +154,9 @@ impl Packages {
             for (path, content) in files.iter().filter(|(path, _)| !planned.contains_key(*path)).chain(&lists)
             {
                 write_new(&tree.join(path), content.as_bytes())?;
+            }
+            if links == Links::Tried {
+                return fs::rename(&tree, &target);
             }
             sync_dirs(&tree)?;
             durable::rename("gen.release", &tree, &target)

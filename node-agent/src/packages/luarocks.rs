@@ -13,7 +13,7 @@ use kctl_shared::spec::Failure;
 use rustix::process::{Pid, Signal};
 use tokio::process::Command;
 
-use super::disk::{failed, write_new};
+use super::disk::{failed, write_all_new, write_new};
 use super::slot::TREE_LUA;
 
 /// A rock of two thousand files takes a few seconds.
@@ -221,7 +221,8 @@ impl Drop for Group {
 
 /// A package's files below the Lua root `root`.
 pub(super) fn unpack(package: &Package, root: &Path) -> std::io::Result<()> {
-    package.placed().try_for_each(|(path, bytes)| write_new(&root.join(path), bytes))
+    let files: Vec<_> = package.placed().map(|(path, bytes)| (root.join(path), bytes)).collect();
+    write_all_new(&files)
 }
 
 /// Where a tree keeps a plugin's modules.

@@ -147,15 +147,20 @@ impl Kong {
         tree: &Tree,
         names: &[String],
     ) -> Result<(), Failure> {
-        if let Some(api) = self.admin(armed)
-            && api.database_reachable().await? == Some(false)
-        {
+        let asked = async {
+            match self.admin(armed) {
+                Some(api) => api.database_reachable().await,
+                None => Ok(None),
+            }
+        };
+        let (database, in_use) = tokio::join!(asked, self.all_in_use_are_listed(armed, tree, names));
+        if database? == Some(false) {
             return Err(Failure::new(
                 "DATABASE_UNREACHABLE",
                 "Kong cannot reach its database; a reload now would be refused",
             ));
         }
-        self.all_in_use_are_listed(armed, tree, names).await?;
+        in_use?;
         let expected = armed.worker_processes().unwrap_or_else(|| tree.serving().count()).max(1);
         let old = tree.draining().count().div_ceil(expected);
         if old >= MAX_OLD_GENERATIONS {

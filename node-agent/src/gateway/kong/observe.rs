@@ -85,15 +85,20 @@ impl Kong {
         if facts.state != KongState::Running {
             return;
         }
-        match self.admin(armed) {
-            Some(api) => match api.root().await {
-                Ok(root) => {
-                    facts.version = root.version;
-                    seen.loaded = Some(root.available);
-                    seen.enabled_in_cluster = Some(root.enabled);
-                }
-                Err(failure) => drop(seen.trouble.get_or_insert(failure)),
-            },
+        let root = async {
+            match self.admin(armed) {
+                Some(api) => Some(api.root().await),
+                None => None,
+            }
+        };
+        let (root, readiness) = tokio::join!(root, self.readiness(armed));
+        match root {
+            Some(Ok(root)) => {
+                facts.version = root.version;
+                seen.loaded = Some(root.available);
+                seen.enabled_in_cluster = Some(root.enabled);
+            }
+            Some(Err(failure)) => drop(seen.trouble.get_or_insert(failure)),
             None if listener == Listener::Unusable => {
                 let message =
                     "no listener of admin_listen speaks plain HTTP over the network; add one on loopback";
@@ -101,7 +106,7 @@ impl Kong {
             }
             None => {}
         }
-        seen.facts.ready = match self.readiness(armed).await {
+        seen.facts.ready = match readiness {
             Some(Readiness::Ready) => true,
             Some(Readiness::NotReady(_)) => false,
             // Nobody to ask but the Admin API.

@@ -18,7 +18,8 @@ use crate::gateway::preflight::{crippled, runtime};
 use crate::gateway::process::{self, ProcessId, Tree};
 use crate::gateway::resolve::{self, Reader};
 
-const POLL: Duration = Duration::from_millis(25);
+/// Between two looks at processes; a look takes less than one millisecond.
+const POLL: Duration = Duration::from_millis(5);
 /// An Admin API that fails for so long, on workers that are all new, is broken and not just starting.
 const BROKEN_AFTER: Duration = Duration::from_secs(1);
 /// Answers asked for, on a connection each: enough that every one of a few workers is likely to be among them.
@@ -97,7 +98,7 @@ impl Kong {
         loop {
             match self.proven_now(wanted).await {
                 Err(failure) if failure.code == "NOT_READY" && Instant::now() < deadline => {
-                    tokio::time::sleep(POLL).await
+                    tokio::time::sleep(POLL * 4).await
                 }
                 verdict => return verdict,
             }

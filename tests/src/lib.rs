@@ -1,7 +1,9 @@
-//! What the end-to-end tests share: a cluster of real processes, looked at and acted on from outside only.
+//! What the end-to-end tests share: a cluster of real processes, looked at and acted on from outside only. Beside it, the
+//! benchmarks.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod bench;
 pub mod cluster;
 pub mod plugins;
 pub mod wait;

@@ -1,44 +1,76 @@
-//! What idle daemons hold in memory, once a plugin went in and out again.
+//! What idle daemons hold in memory, before and after a plugin went in and out again.
 
 use std::fs;
+use std::process::{Child, Command, Stdio};
 
-use crate::Cluster;
+use procfs::process::Process;
+use serde_json::Value;
+
+use crate::cluster::signal;
+use crate::{Cluster, until};
 
 use super::plugin;
 
 /// KiB that an agent may hold.
 const TARGET: u64 = 15 << 10;
 
+/// The executable of nodes in place of the agent that `kctl dev` runs, whose executable has everything else in it too.
+struct Agent {
+    child: Child,
+    supervisor: Value,
+}
+
+impl Agent {
+    fn in_place_of(node: &Value) -> Self {
+        let former = Process::new(i32::try_from(node["agent_pid"].as_i64().unwrap()).unwrap()).unwrap();
+        let supervisor = Value::from(former.stat().unwrap().ppid);
+        // Held, it does not start another one.
+        signal(&supervisor, "STOP");
+        signal(&Value::from(former.pid()), "KILL");
+        until("the agent to end", 10, || former.stat().map_or(true, |stat| stat.state == 'Z').then_some(()));
+        let mut command = Command::new(super::sibling("kctl-node-agent"));
+        command.arg("--config").arg(format!("{}.toml", node["agent_dir"].as_str().unwrap()));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, supervisor }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ended = self.child.kill().and_then(|()| self.child.wait());
+        signal(&self.supervisor, "CONT");
+    }
+}
+
 /// Starts a cluster, works with it and looks at its processes; whether the target is met.
 pub fn run() -> bool {
     let cluster = Cluster::start(1, 1);
     let sources = super::directory("kctl-bench-sources-");
-    let (member, node) = (cluster.members().remove(0), cluster.nodes().remove(0));
-    let pids = [("member", &member["pid"]), ("agent", &node["agent_pid"])];
-    println!("\nmemory, KiB                      resident anonymous");
-    let show = |when: &str| -> u64 {
-        let mut agent = 0;
-        for (who, pid) in pids {
-            let (resident, anonymous) = (of(pid, "VmRSS"), of(pid, "RssAnon"));
-            println!("  {:<30} {resident:9} {anonymous:9}", format!("{who}, {when}"));
-            agent = resident;
-        }
-        agent
-    };
-    let fresh = show("idle");
-    for version in ["1.0.0", "2.0.0"] {
+    let member = cluster.members().remove(0)["pid"].clone();
+    let agent = Agent::in_place_of(&cluster.nodes().remove(0));
+    println!("\nmemory, KiB                         resident anonymous");
+    let install = |version: &str| {
         let ran = cluster.install(&plugin::write(sources.path(), version));
         assert_eq!(ran.code, 0, "{ran:?}");
-    }
+    };
+    let show = |when: &str| -> u64 {
+        let pids = [("member (kctl)", member.clone()), ("agent", Value::from(agent.child.id()))];
+        for (who, pid) in &pids {
+            println!("  {:<33} {:8} {:9}", format!("{who}, {when}"), of(pid, "VmRSS"), of(pid, "RssAnon"));
+        }
+        of(&pids[1].1, "VmRSS")
+    };
+    install("1.0.0");
+    let one = show("after an install");
+    install("2.0.0");
     let ran = cluster.remove(plugin::NAME);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let used = show("after three operations");
-    let met = fresh.max(used) <= TARGET;
+    let met = one.max(show("after upgrade and removal")) <= TARGET;
     println!("  agent: at most {TARGET} KiB {}", super::figures::verdict(met));
     met
 }
 
-fn of(pid: &serde_json::Value, key: &str) -> u64 {
+fn of(pid: &Value, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -104,6 +104,14 @@ pub fn make_directories(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of `open` and `write`; a leftover may stay.
 pub fn write_new(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let file = written(step, path, bytes, mode)?;
+    sync(&file);
+    faults::synced(path);
+    pass(step, "synced")
+}
+
+/// A new file with its content, not yet on the disk.
+fn written(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     pass(step, "before")?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     faults::created(path);
@@ -111,9 +119,7 @@ pub fn write_new(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     faults::written(path);
     pass(step, "written")?;
-    sync(&file);
-    faults::synced(path);
-    pass(step, "synced")
+    Ok(file)
 }
 
 /// Several files as [`write_new`] makes one, in directories that are there: all written first, then brought to the disk at
@@ -124,14 +130,7 @@ pub fn write_new(step: &'static str, path: &Path, bytes: &[u8], mode: u32) -> io
 pub fn write_all_new(step: &'static str, files: &[(PathBuf, &[u8])], mode: u32) -> io::Result<()> {
     let mut open = Vec::with_capacity(files.len());
     for (path, bytes) in files {
-        pass(step, "before")?;
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-        faults::created(path);
-        file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        faults::written(path);
-        pass(step, "written")?;
-        open.push(file);
+        open.push(written(step, path, bytes, mode)?);
     }
     sync_together(&open);
     files.iter().try_for_each(|(path, _)| {

@@ -2,11 +2,10 @@
 
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1::node_service_client::NodeServiceClient;
-use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::{CollectRequest, GetNodeRequest, InstallRequest, OperationView, Target};
 
 use super::Verb;
-use super::install::{finish, request_id, took};
+use super::install::{ask, finish, request_id, took};
 use crate::cli::AdoptArgs;
 use crate::fail::Outcome;
 
@@ -59,13 +58,7 @@ async fn adopt(verb: &Verb, args: &AdoptArgs, plugin: String) -> Outcome {
         adopt: true,
         ..InstallRequest::default()
     };
-    let accepted = verb
-        .client
-        .call(|channel| {
-            let request = request.clone();
-            async move { Ok(PluginServiceClient::new(channel).install(request).await?.into_inner()) }
-        })
-        .await?;
+    let accepted = ask(verb, request).await?;
     finish(verb, accepted, &args.flow, &plugin, |view: Option<&OperationView>| match view {
         Some(view) => format!(
             "✔ {plugin} {version} is kctl's on {count} node(s), as it was (operation {}{})",

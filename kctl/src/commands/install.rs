@@ -68,13 +68,7 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         allow_shadow: args.source.allow_shadow,
         adopt: false,
     };
-    let accepted = verb
-        .client
-        .call(|channel| {
-            let request = request.clone();
-            async move { Ok(PluginServiceClient::new(channel).install(request).await?.into_inner()) }
-        })
-        .await?;
+    let accepted = ask(verb, request).await?;
     let plugin = format!("{} {}", package.plugin, package.version);
     finish(verb, accepted, &args.flow, &format!("plugin/{}", package.plugin), |view| match view {
         Some(view) => {
@@ -89,6 +83,15 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         None => format!("✔ {plugin} is installed already; nothing to do.\n"),
     })
     .await
+}
+
+/// Sends the request to whoever leads.
+pub async fn ask(verb: &Verb, request: InstallRequest) -> Result<OperationAccepted, Fault> {
+    let sent = verb.client.call(|channel| {
+        let request = request.clone();
+        async move { Ok(PluginServiceClient::new(channel).install(request).await?.into_inner()) }
+    });
+    sent.await
 }
 
 /// (name, place) of the method asked for, checked here so that nothing is uploaded for a typing error.

@@ -226,15 +226,7 @@ impl Gateway for Kong {
         let (how, limit) = (how.max(self.config.preflight), self.limits.command);
         let trial =
             Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit, dialect };
-        let Err(refused) = trial.load(&edited).await else { return Ok(()) };
-        // Was it broken before?
-        if edited != conf.text
-            && let Err(present) = trial.load(&conf.text).await
-        {
-            let message = format!("the node's present plugins do not load either: {}", present.message);
-            return Err(Failure::new("NODE_ALREADY_BROKEN", message));
-        }
-        Err(refused)
+        trial.judge(&edited, &conf.text).await
     }
 
     async fn enact(

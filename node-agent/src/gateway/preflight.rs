@@ -34,6 +34,21 @@ pub struct Trial<'a> {
 }
 
 impl Trial<'_> {
+    /// Loads the list of `edited`; where that fails, tells whether the list of `present` fails as well.
+    ///
+    /// # Errors
+    /// `NODE_ALREADY_BROKEN`, and those of [`Self::load`].
+    pub async fn judge(&self, edited: &[u8], present: &[u8]) -> Result<(), Failure> {
+        let Err(refused) = self.load(edited).await else { return Ok(()) };
+        if edited != present
+            && let Err(before) = self.load(present).await
+        {
+            let message = format!("the node's present plugins do not load either: {}", before.message);
+            return Err(Failure::new("NODE_ALREADY_BROKEN", message));
+        }
+        Err(refused)
+    }
+
     /// Loads the list of `conf`, the text of a kong.conf.
     ///
     /// # Errors

@@ -77,14 +77,7 @@ impl Kong {
         let (how, limit) = (self.config.preflight, self.limits.command);
         let trial =
             Trial { cli: &cli, prefix: self.prefix(), environment: &environment, how, limit, dialect };
-        let Err(refused) = trial.load(&edited).await else { return Ok(()) };
-        if edited != conf.text
-            && let Err(present) = trial.load(&conf.text).await
-        {
-            let message = format!("the node's present plugins do not load either: {}", present.message);
-            return Err(Failure::new("NODE_ALREADY_BROKEN", message));
-        }
-        Err(refused)
+        trial.judge(&edited, &conf.text).await
     }
 
     /// Names in kong.conf's directive, and our generation directory in it.

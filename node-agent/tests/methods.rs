@@ -282,6 +282,187 @@ async fn a_removal_that_was_stopped_in_the_middle_is_finished() {
     assert_eq!(files(&place).len(), 4);
 }
 
+/// A LuaRocks that counts what it does to the disk and dies right before deed number N, N being what the file `die_at`
+/// says (there is none: it lives).
+const MORTAL: &str = r#"
+local here = os.getenv("MORTAL")
+local execute, open = os.execute, io.open
+local function number(name)
+   local file = open(here .. "/" .. name)
+   local found = file and tonumber(file:read("*l"))
+   if file then file:close() end
+   return found
+end
+local die_at = number("die_at")
+local function deed(what)
+   local done = (number("done") or 0) + 1
+   local file = open(here .. "/done", "w")
+   file:write(done, "\n", what, "\n")
+   file:close()
+   if done == die_at then execute("kill -9 $PPID") end
+end
+local function changes(name, what)
+   return name ~= "open" and (name ~= "execute" or not what:find(" 1> /dev/null 2> /dev/null$") or what:find(" && rm"))
+end
+for _, name in ipairs { "rename", "remove", "execute" } do
+   local call = os[name]
+   os[name] = function(what, ...)
+      if changes(name, what or "") then deed(name .. " " .. tostring(what)) end
+      return call(what, ...)
+   end
+end
+io.open = function(path, mode)
+   if mode and mode:find("[wa]") then deed("open " .. path) end
+   return open(path, mode)
+end
+"#;
+
+/// A tree with a rock of somebody else's in it, and a LuaRocks that dies at a given deed.
+struct Mortal {
+    node: Node,
+    tree: PathBuf,
+    foreign: BTreeSet<String>,
+}
+
+impl Mortal {
+    fn new() -> Self {
+        let mut node = Node::new();
+        let dir = node.path("bin");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("mortal.lua"), MORTAL).unwrap();
+        for bin in ["luarocks", "luarocks-admin"] {
+            let at =
+                std::env::split_paths(&std::env::var_os("PATH").unwrap()).find(|d| d.join(bin).is_file());
+            let at = at.expect("LuaRocks is installed (tests/run does it)").join(bin);
+            let (dir, at) = (dir.display(), at.display());
+            let script =
+                format!("#!/bin/sh\nMORTAL={dir} exec lua -e 'dofile(\"{dir}/mortal.lua\")' {at} \"$@\"\n");
+            let path = node.path("bin").join(bin);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        node.packages = Packages::open(&node.path("mortal"), Some(dir.join("luarocks"))).unwrap();
+        let (tree, sources) = (node.path("tree"), node.path("sources"));
+        fs::create_dir_all(&sources).unwrap();
+        fs::write(sources.join("other.lua"), "return 3").unwrap();
+        let spec = "package = \"other\"\nversion = \"1.0-1\"\nsource = { url = \"file://x\" }\n\
+                    build = { type = \"builtin\", modules = { [\"kong.plugins.other.handler\"] = \"other.lua\" } }\n";
+        fs::write(sources.join("other-1.0-1.rockspec"), spec).unwrap();
+        let mut make = Command::new("luarocks");
+        make.args(["--lua-version=5.1", "--tree"]).arg(&tree).args(["make", "--deps-mode=none"]);
+        let made = make.current_dir(&sources).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let foreign = files(&tree);
+        Self { node, tree, foreign }
+    }
+
+    fn die_at(&self, deed: Option<u32>) {
+        let path = |name: &str| self.node.path("bin").join(name);
+        let _ = fs::remove_file(path("done"));
+        match deed {
+            Some(deed) => fs::write(path("die_at"), deed.to_string()).unwrap(),
+            None => drop(fs::remove_file(path("die_at"))),
+        }
+    }
+
+    /// What LuaRocks was about to do when it died.
+    fn last_deed(&self) -> String {
+        fs::read_to_string(self.node.path("bin/done")).unwrap_or_default().replace('\n', " ")
+    }
+
+    async fn place(&self, package: &Package) -> Result<(), String> {
+        let method = tree(&self.tree, false);
+        self.node.stage(package, &method).await?;
+        self.node.deploy(&[(package, &method)]).await
+    }
+
+    /// The tree holds the other's rock as it was, and of ours just this release.
+    fn assert_holds(&self, package: Option<&Package>, what: &str) {
+        let listed = luarocks(&self.tree, &["list", "--porcelain"]);
+        let mine: Vec<&str> = listed.lines().filter(|l| !l.starts_with("other\t1.0-1\t")).collect();
+        assert_eq!(listed.lines().count(), mine.len() + 1, "{what}: {listed}");
+        match package {
+            None => {
+                assert!(mine.is_empty(), "{what}: {listed}");
+                assert_eq!(files(&self.tree), self.foreign, "{what}");
+            }
+            Some(package) => {
+                let line = format!("kong-plugin-hello\t{}-1\t", package.version);
+                assert!(mine.len() == 1 && mine[0].starts_with(&line), "{what}: {listed}");
+                let method = tree(&self.tree, false);
+                assert!(
+                    self.node.packages.verify(&package.plugin, &release(package, &method).placement()),
+                    "{what}"
+                );
+                assert_eq!(files(&self.tree.join("share/lua/5.1/kong/plugins/hello")).len(), 4, "{what}");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Install,
+    Upgrade,
+    Remove,
+}
+
+/// LuaRocks dies before each of its deeds in turn; the same change asked for again ends as if nothing had happened.
+async fn every_death_is_survived(change: Change) {
+    let mortal = Mortal::new();
+    let (one, two) = (package("hello", "1.0.0"), package("hello", "2.0.0"));
+    let method = tree(&mortal.tree, false);
+    for deed in 1.. {
+        let (first, last) = match change {
+            Change::Install => (None, Some(&one)),
+            Change::Upgrade => (Some(&one), Some(&two)),
+            Change::Remove => (Some(&one), None),
+        };
+        if let Some(first) = first {
+            mortal.place(first).await.unwrap();
+        }
+        let go = async || match last {
+            Some(last) => mortal.place(last).await,
+            None => mortal.node.remove(&one, &method).await,
+        };
+        mortal.die_at(Some(deed));
+        let died = go().await;
+        let what = format!("{change:?}, death before deed {}", mortal.last_deed());
+        mortal.die_at(None);
+        if died.is_err() {
+            go().await.unwrap_or_else(|code| panic!("{what}: {code}"));
+        }
+        mortal.assert_holds(last, &what);
+        for package in [&two, &one] {
+            mortal
+                .node
+                .remove(package, &method)
+                .await
+                .unwrap_or_else(|code| panic!("{what}, removal: {code}"));
+        }
+        mortal.assert_holds(None, &what);
+        if died.is_ok() {
+            assert!(deed > 5, "LuaRocks does more than {deed} things");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_installation_survives_every_death_of_luarocks() {
+    every_death_is_survived(Change::Install).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_survives_every_death_of_luarocks() {
+    every_death_is_survived(Change::Upgrade).await;
+}
+
+#[tokio::test]
+async fn a_removal_survives_every_death_of_luarocks() {
+    every_death_is_survived(Change::Remove).await;
+}
+
 #[tokio::test]
 async fn nodes_of_one_machine_may_share_a_tree() {
     let (one, two) = (Node::new(), Node::new());

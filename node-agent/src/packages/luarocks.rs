@@ -43,6 +43,12 @@ impl Rock {
         Self { name: rock::name(plugin), version: rock::version(version) }
     }
 
+    /// What LuaRocks puts before the first directory of the rock's modules while another version has their place.
+    pub fn aside(&self) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        format!("{}_{}", self.name, self.version).chars().map(plain).chain(['-']).collect()
+    }
+
     /// Where a tree keeps what it knows of the rock.
     pub fn dir(&self, tree: &Path) -> PathBuf {
         rocks(tree).join(&self.name).join(&self.version)
@@ -66,6 +72,28 @@ pub(super) fn installed(tree: &Path) -> Vec<Rock> {
         found.into_iter().map(move |version| Rock { name: name.clone(), version })
     };
     names(&root).into_iter().flat_map(versions).collect()
+}
+
+/// Whether the tree has this version of the rock and no other, and its manifest says just that.
+pub(super) fn is_settled(tree: &Path, rock: &Rock) -> bool {
+    let manifest = fs::read_to_string(rocks(tree).join("manifest")).unwrap_or_default();
+    installed(tree).iter().all(|r| r.name != rock.name || r == rock)
+        && rock.dir(tree).join("rock_manifest").exists()
+        && manifest.contains(&format!("\"{}/{}\"", rock.name, rock.version))
+        && !is_stale(tree, &rock.name)
+}
+
+/// Whether the tree's manifest names a version of the rock that is not there, or not wholly: LuaRocks was stopped between
+/// the one and the other, and stumbles over it the next time.
+pub(super) fn is_stale(tree: &Path, name: &str) -> bool {
+    let root = rocks(tree);
+    let manifest = fs::read_to_string(root.join("manifest")).unwrap_or_default();
+    let provider = format!("\"{name}/");
+    let told = manifest.match_indices(&provider).map(|(at, found)| &manifest[at + found.len()..]);
+    let mut versions = told.filter_map(|rest| rest.split('"').next());
+    let place = root.join(name);
+    versions.any(|version| !place.join(version).join("rock_manifest").exists())
+        || manifest.contains(&format!("[\"{name}\"]")) && !place.exists()
 }
 
 impl Luarocks {
@@ -156,8 +184,27 @@ impl Luarocks {
         Ok(shown.lines().filter_map(module).collect())
     }
 
+    /// Writes the manifest of `tree` anew from the rocks that are there.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub async fn rebuild(&self, work: &Path, tree: &Path) -> Result<(), Failure> {
+        let bin = self.find()?.with_file_name("luarocks-admin");
+        self.run_bin(&bin, work, work, tree, &["make_manifest", "--local-tree"]).await.map(drop)
+    }
+
     async fn run(&self, work: &Path, dir: &Path, tree: &Path, args: &[&str]) -> Result<String, Failure> {
-        let bin = self.find()?;
+        self.run_bin(&self.find()?, work, dir, tree, args).await
+    }
+
+    async fn run_bin(
+        &self,
+        bin: &Path,
+        work: &Path,
+        dir: &Path,
+        tree: &Path,
+        args: &[&str],
+    ) -> Result<String, Failure> {
         let config = work.join("config.lua");
         if !config.exists() {
             write_new(&config, CONFIG.as_bytes()).map_err(|e| failed("cannot write", &config, &e))?;
@@ -165,7 +212,7 @@ impl Luarocks {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", SHELL])
-            .arg(&bin)
+            .arg(bin)
             .args(["--lua-version=5.1", "--tree"])
             .arg(tree)
             .args(args)

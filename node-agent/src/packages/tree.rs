@@ -17,7 +17,7 @@ use kctl_shared::spec::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, failed};
-use super::luarocks::{Luarocks, Rock, installed, plugin_dir};
+use super::luarocks::{Luarocks, Rock, installed, is_settled, is_stale, plugin_dir};
 use super::slot::TREE_LUA;
 use crate::durable;
 
@@ -35,6 +35,9 @@ struct Claim {
     /// Modules beside the plugin's own directory, relative to the tree's Lua root.
     #[serde(default)]
     extras: BTreeSet<String>,
+    /// Versions that this one takes the place of, until they are gone.
+    #[serde(default)]
+    former: BTreeSet<String>,
 }
 
 /// One plugin in one tree, seen by one agent.
@@ -99,7 +102,7 @@ impl Tree<'_> {
         let rock = Rock::of(self.plugin, &package.version);
         let claim = self.claim();
         if claim.as_ref().is_some_and(|c| c.digest == digest && c.owners.contains(self.owner))
-            && rock.dir(self.tree).is_dir()
+            && is_settled(self.tree, &rock)
             && self.holds(&digest)
         {
             return Ok(());
@@ -107,25 +110,27 @@ impl Tree<'_> {
         let _lock = self.lock().await?;
         self.owned_by_others(work, package).await?;
         let claim = self.claim();
-        let known = rock.dir(self.tree).is_dir() && self.holds(&digest);
+        let known = is_settled(self.tree, &rock) && self.holds(&digest);
         if claim.is_none() && known {
             // Somebody else's, and just what is wanted: used, and left alone in the end.
             return Ok(());
         }
         // An agent that was killed in the middle of this had begun it.
         let resumed = claim.as_ref().is_some_and(|c| c.digest == digest && c.owners.contains(self.owner));
+        let former: BTreeSet<String> =
+            claim.iter().flat_map(|c| c.former.iter().chain([&c.version])).cloned().collect();
         let (mut owners, before) = claim.map(|c| (c.owners, c.extras)).unwrap_or_default();
         owners.insert(self.owner.to_path_buf());
         let extras: BTreeSet<String> = self.extras.iter().cloned().collect();
         // Until the former ones are gone they are ours too.
         let both = extras.union(&before).cloned().collect();
-        let mut claim = Claim { version: package.version.clone(), digest, owners, extras: both };
+        let mut claim = Claim { version: package.version.clone(), digest, owners, extras: both, former };
         self.write_claim(&claim)?;
         if known {
             return Ok(());
         }
-        if resumed {
-            self.forget_half(&rock);
+        if !claim.former.is_empty() {
+            self.mend(work, &rock).await?;
         }
         self.luarocks.install(work, self.tree, package, make).await?;
         let dir = self.dir();
@@ -142,7 +147,9 @@ impl Tree<'_> {
             own.chain(beside).for_each(|backup| drop(fs::remove_file(backup)));
         }
         if self.holds(&digest) {
+            self.sweep(&claim)?;
             claim.extras = extras;
+            claim.former = BTreeSet::new();
             return self.write_claim(&claim);
         }
         let message = format!(
@@ -177,10 +184,13 @@ impl Tree<'_> {
             return Ok(Vec::new());
         }
         let rock = Rock::of(self.plugin, &claim.version);
-        self.forget_half(&rock);
-        if rock.dir(self.tree).is_dir() {
-            self.luarocks.remove(work, self.tree, &rock).await?;
+        self.mend(work, &rock).await?;
+        // An upgrade that was stopped leaves the former version too.
+        for version in installed(self.tree).into_iter().filter(|r| r.name == rock.name) {
+            self.luarocks.remove(work, self.tree, &version).await?;
         }
+        self.mend(work, &rock).await?;
+        self.sweep(&claim)?;
         let dir = self.dir();
         let (left, own) = self.left(files);
         let beside = self.unchanged(extras);
@@ -198,6 +208,30 @@ impl Tree<'_> {
         fs::remove_file(&claim).map_err(|e| failed("cannot delete", &claim, &e))?;
         disk::prune(claim.parent().unwrap_or(&claim), &self.tree.join("lib/luarocks"));
         Ok(left)
+    }
+
+    /// Makes what the tree tells of the rock true again after LuaRocks was stopped in the middle.
+    async fn mend(&self, work: &Path, rock: &Rock) -> Result<(), Failure> {
+        self.forget_half(rock);
+        if is_stale(self.tree, &rock.name) {
+            self.luarocks.rebuild(work, self.tree).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what LuaRocks moved aside while it replaced one version by another and was stopped.
+    fn sweep(&self, claim: &Claim) -> Result<(), Failure> {
+        let versions = claim.former.iter().chain([&claim.version]);
+        let aside: Vec<String> = versions.map(|v| Rock::of(self.plugin, v).aside()).collect();
+        let root = self.tree.join(TREE_LUA);
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if aside.iter().any(|prefix| name.starts_with(prefix.as_str())) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(|e| failed("cannot delete", &path, &e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes away what LuaRocks noted of a version whose install was cut off: it stumbles over a rock without a manifest.

@@ -152,6 +152,9 @@ pub fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
 
 /// Those who wait at the same time share one write of the file system's journal.
 fn sync_together(files: &[File]) {
+    if let [file] = files {
+        return sync(file);
+    }
     let share = files.len().div_ceil(SYNCS).max(1);
     std::thread::scope(|threads| {
         for part in files.chunks(share) {
@@ -182,10 +185,8 @@ pub fn rename(step: &'static str, from: &Path, to: &Path) -> io::Result<()> {
     pass(step, "renamed")?;
     let root = Path::new("/");
     let (there, here) = (to.parent().unwrap_or(root), from.parent().unwrap_or(root));
-    sync_directory(there)?;
-    if here != there {
-        sync_directory(here)?;
-    }
+    let both = [there, here].map(Path::to_owned);
+    sync_directories(if here == there { &both[..1] } else { &both })?;
     pass(step, "done")
 }
 
@@ -196,21 +197,51 @@ fn renamed(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a file of the agent's own as a whole; only the agent can read it.
+/// A file of the agent's own that is going to have other content; only the agent can read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacement<'a> {
+    pub step: &'static str,
+    pub path: &'a Path,
+    pub bytes: &'a [u8],
+}
+
+/// Replaces a file as a whole.
 ///
 /// # Errors
-/// Those of `open`, `write` and `rename`; the file is the old one, or the new one if the last part failed.
+/// As [`replace_all`].
 pub fn replace(step: &'static str, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory)?;
-    let temporary = path.with_extension("new");
-    // A leftover of an earlier run must not lend its mode.
-    let _ = fs::remove_file(&temporary);
-    write_new(step, &temporary, bytes, 0o600)?;
-    renamed(&temporary, path)?;
-    pass(step, "renamed")?;
-    sync_directory(directory)?;
-    pass(step, "done")
+    replace_all(&[Replacement { step, path, bytes }])
+}
+
+/// Replaces each file as a whole, in any order among them; the disk is waited for as long as for one.
+///
+/// # Errors
+/// Those of `open`, `write` and `rename`; each file is the old one or the new one.
+pub fn replace_all(files: &[Replacement<'_>]) -> io::Result<()> {
+    let temporaries: Vec<PathBuf> = files.iter().map(|f| f.path.with_extension("new")).collect();
+    let mut directories: Vec<PathBuf> = Vec::new();
+    let mut open = Vec::with_capacity(files.len());
+    for (file, temporary) in files.iter().zip(&temporaries) {
+        let directory = file.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory)?;
+        if !directories.iter().any(|d| d == directory) {
+            directories.push(directory.to_owned());
+        }
+        // A leftover of an earlier run must not lend its mode.
+        let _ = fs::remove_file(temporary);
+        open.push(written(file.step, temporary, file.bytes, 0o600)?);
+    }
+    sync_together(&open);
+    for (file, temporary) in files.iter().zip(&temporaries) {
+        faults::synced(temporary);
+        pass(file.step, "synced")?;
+    }
+    for (file, temporary) in files.iter().zip(&temporaries) {
+        renamed(temporary, file.path)?;
+        pass(file.step, "renamed")?;
+    }
+    sync_directories(&directories)?;
+    files.iter().try_for_each(|file| pass(file.step, "done"))
 }
 
 /// # Errors

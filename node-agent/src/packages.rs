@@ -34,9 +34,9 @@ use tempfile::TempDir;
 
 use crate::durable;
 use crate::gateway::Wanted;
-use disk::{failed, make_dirs, sync_all, sync_dir, sync_dirs, write_new};
+use disk::{failed, make_dirs, sync_all, sync_dir, sync_dirs, write_all_new};
 pub use generation::Links;
-use luarocks::{Luarocks, unpack};
+use luarocks::Luarocks;
 use slot::{Note, TREE_LUA, modules, slot};
 use tree::Tree;
 
@@ -238,20 +238,20 @@ impl Packages {
         let to = target.clone();
         blocking(move || {
             let write = || -> io::Result<()> {
-                if unpacks {
-                    unpack(&package, &root)?;
-                }
-                if let Some((name, bytes)) = note.file() {
-                    write_new(&root.join(name), &bytes)?;
-                }
-                if unpacks {
-                    sync_dirs(&root)?
-                } else {
-                    sync_all(&root)?
-                }
+                let note = note.file().map(|(name, bytes)| (root.join(name), bytes));
+                let placed =
+                    package.placed().filter(|_| unpacks).map(|(path, bytes)| (root.join(path), bytes));
+                let noted = note.iter().map(|(path, bytes)| (path.clone(), &**bytes));
+                write_all_new(&placed.chain(noted).collect::<Vec<_>>())?;
                 let parent = to.parent().unwrap_or(Path::new("/"));
                 make_dirs(parent)?;
-                sync_dir(parent.parent().unwrap_or(parent))?;
+                let above = parent.parent().unwrap_or(parent);
+                if unpacks {
+                    sync_dirs(&root, Some(above))?
+                } else {
+                    sync_all(&root)?;
+                    sync_dir(above)?;
+                }
                 durable::rename("store.release", &root, &to)
             };
             write().map_err(|e| failed("cannot place", &to, &e))

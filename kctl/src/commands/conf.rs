@@ -67,7 +67,7 @@ fn edit(printer: &Printer, args: &ConfFileArgs, dry_run: bool, change: Change) -
     let text = file.conf.edit(&change, &ours).map_err(failed)?;
     let changed = text != file.text;
     if changed && !dry_run {
-        file.replace(&text, None).map_err(failed)?;
+        file.replace(&text).map_err(failed)?;
     }
     let after = kctl_node_agent::gateway::node_conf::NodeConf::parse(&text, grammar).map_err(failed)?;
     let edited = Edited {

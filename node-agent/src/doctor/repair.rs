@@ -246,7 +246,7 @@ impl<'a> Shell<'a> {
     async fn load(&self, text: &[u8]) -> Result<(), Failure> {
         let backups = backups();
         if text != self.file.text {
-            self.file.replace(text, Some(&backups))?;
+            self.file.replace_keeping(text, &backups)?;
         }
         let kong = self.kong();
         if Tree::of(&self.facts.prefix).is_none() {
@@ -262,7 +262,7 @@ impl<'a> Shell<'a> {
         }
         let back = ConfFile::read(&self.place.conf, self.facts.dialect.grammar)
             .map_err(Failure::from)
-            .and_then(|now| now.replace(&self.file.text, Some(&backups)).map_err(Failure::from));
+            .and_then(|now| now.replace_keeping(&self.file.text, &backups).map_err(Failure::from));
         let back = match back {
             // A restart that failed left nothing running.
             Ok(()) if self.facts.dialect.takes == Takes::Restart => {

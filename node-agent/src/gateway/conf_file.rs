@@ -62,13 +62,42 @@ impl ConfFile {
         })
     }
 
-    /// Replaces the file by `text` if it is still as it was read; a copy of the old one goes to `backups` first, if there
-    /// is such a directory.
+    /// Where in `backups` a copy of the file as it was read is to be kept, unless the newest one there is that. Room is
+    /// made for it.
+    ///
+    /// # Errors
+    /// Those of `mkdir` and `readdir`.
+    pub fn backup(&self, backups: &Path) -> io::Result<Option<PathBuf>> {
+        fs::create_dir_all(backups)?;
+        let mut kept: Vec<PathBuf> =
+            fs::read_dir(backups)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+        kept.sort();
+        if kept.last().and_then(|newest| fs::read(newest).ok()).as_ref() == Some(&self.text) {
+            return Ok(None);
+        }
+        let surplus = (kept.len() + 1).saturating_sub(BACKUPS);
+        kept.iter().take(surplus).for_each(|old| drop(fs::remove_file(old)));
+        let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        Ok(Some(backups.join(format!("kong.conf.{stamp:015}"))))
+    }
+
+    /// Keeps a copy of the file as it was read in `backups`, then replaces it by `text` if it is still so.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub fn replace_keeping(&self, text: &[u8], backups: &Path) -> Result<(), ConfError> {
+        let copy = self.backup(backups).map_err(|e| self.not_written(&e))?;
+        let kept = copy.map_or(Ok(()), |copy| durable::replace("conf.backup", &copy, &self.text));
+        kept.map_err(|e| self.not_written(&e))?;
+        self.replace(text)
+    }
+
+    /// Replaces the file by `text` if it is still as it was read.
     ///
     /// # Errors
     /// `CONF_CHANGED` when somebody else wrote it meanwhile; `CONF_READ_ONLY`, `CONF_NOT_REPLACEABLE`, `CONF_OWNER`,
     /// `DISK_FULL`, `CONF_NOT_WRITTEN`. The file is untouched after each.
-    pub fn replace(&self, text: &[u8], backups: Option<&Path>) -> Result<(), ConfError> {
+    pub fn replace(&self, text: &[u8]) -> Result<(), ConfError> {
         if self.mode & 0o222 == 0 {
             let message = format!(
                 "{} is read-only; make it writable for its owner to let its plugins be managed",
@@ -76,7 +105,6 @@ impl ConfFile {
             );
             return Err(ConfError::new("CONF_READ_ONLY", message));
         }
-        backups.map_or(Ok(()), |backups| back_up(&self.text, backups)).map_err(|e| self.not_written(&e))?;
         let directory = self.target.parent().unwrap_or(Path::new("/"));
         let temporary = temporary_beside(&self.target);
         let written = self.write_beside(&temporary, text);
@@ -136,7 +164,7 @@ impl ConfFile {
         Err(ConfError::new("CONF_CHANGED", message))
     }
 
-    fn not_written(&self, error: &io::Error) -> ConfError {
+    pub fn not_written(&self, error: &io::Error) -> ConfError {
         let path = self.target.display();
         let (code, hint) = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -179,19 +207,4 @@ fn trouble(path: &Path, error: &io::Error) -> ConfError {
             format!("{shown} cannot be read ({error}); let the agent read it"),
         ),
     }
-}
-
-fn back_up(text: &[u8], backups: &Path) -> io::Result<()> {
-    fs::create_dir_all(backups)?;
-    let mut kept: Vec<PathBuf> = fs::read_dir(backups)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    kept.sort();
-    if kept.last().and_then(|newest| fs::read(newest).ok()).as_deref() == Some(text) {
-        return Ok(());
-    }
-    let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let path = backups.join(format!("kong.conf.{stamp:015}"));
-    durable::replace("conf.backup", &path, text)?;
-    let surplus = (kept.len() + 1).saturating_sub(BACKUPS);
-    kept.iter().take(surplus).for_each(|old| drop(fs::remove_file(old)));
-    Ok(())
 }

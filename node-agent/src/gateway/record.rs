@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::Wanted;
 use super::error_log::LogMark;
 use super::process::{self, ProcessId, Tree};
-use crate::durable::replace;
+use crate::durable::{Replacement, replace, replace_all};
 
 /// Reloads remembered; older ones than this many have no workers left in practice.
 const MAX_LOADS: usize = 64;
+/// The step that keeps a copy of `.kong_env`.
+const KEEP: &str = "kong.keep-armed";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
@@ -123,12 +125,15 @@ impl Record {
 
     /// Keeps a copy of `.kong_env`, which is deleted and written anew by every `prepare`.
     pub fn keep_armed(&self, path: &Path) -> Result<(), Failure> {
-        match fs::read(path) {
-            Ok(bytes) if !bytes.is_empty() => {
-                replace("kong.keep-armed", &self.armed, &bytes).map_err(|e| not_written(&self.armed, &e))
-            }
-            _ => Ok(()),
-        }
+        self.unkept(path).map_or(Ok(()), |bytes| {
+            replace(KEEP, &self.armed, &bytes).map_err(|e| not_written(&self.armed, &e))
+        })
+    }
+
+    /// What is in `.kong_env`, if there is something of which no copy is kept.
+    fn unkept(&self, path: &Path) -> Option<Vec<u8>> {
+        let bytes = fs::read(path).ok().filter(|bytes| !bytes.is_empty())?;
+        (fs::read(&self.armed).ok().as_ref() != Some(&bytes)).then_some(bytes)
     }
 
     pub fn kept_armed(&self) -> &Path {
@@ -153,8 +158,23 @@ impl Record {
         if tree.draining().next().is_some() { everything.collect() } else { BTreeSet::new() }
     }
 
-    pub fn intend(&self, pending: Pending) -> Result<(), Failure> {
-        self.change("kong.intend", |memory| {
+    /// An edit is about to be made: notes it, and keeps what it and the `prepare` after it take away, the former text of
+    /// the file at `backup` and a copy of the `.kong_env` at `armed`.
+    pub fn intend(
+        &self,
+        pending: Pending,
+        backup: Option<(&Path, &[u8])>,
+        armed: Option<&Path>,
+    ) -> Result<(), Failure> {
+        let unkept = armed.and_then(|path| self.unkept(path));
+        let backup = backup.map(|(path, bytes)| Replacement { step: "conf.backup", path, bytes });
+        let armed = unkept.as_ref().map(|bytes| Replacement {
+            step: KEEP,
+            path: &self.armed,
+            bytes: bytes.as_slice(),
+        });
+        let beside: Vec<Replacement> = backup.into_iter().chain(armed).collect();
+        self.change_beside("kong.intend", &beside, |memory| {
             let known = memory.pending.get_or_insert_default();
             known.added.extend(pending.added);
             known.removed.extend(pending.removed);
@@ -202,10 +222,20 @@ impl Record {
     }
 
     fn change(&self, step: &'static str, change: impl FnOnce(&mut Memory)) -> Result<(), Failure> {
+        self.change_beside(step, &[], change)
+    }
+
+    fn change_beside(
+        &self,
+        step: &'static str,
+        beside: &[Replacement<'_>],
+        change: impl FnOnce(&mut Memory),
+    ) -> Result<(), Failure> {
         let mut memory = self.lock();
         change(&mut memory);
         let bytes = serde_json::to_vec(&*memory).unwrap_or_default();
-        replace(step, &self.path, &bytes).map_err(|error| not_written(&self.path, &error))
+        let own = Replacement { step, path: &self.path, bytes: &bytes };
+        replace_all(&[&[own], beside].concat()).map_err(|error| not_written(&self.path, &error))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -263,7 +293,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let record = Record::open(dir.path());
         let (first, wanted) = (tree(&[(2, 50, false), (3, 50, false)]), Wanted::default());
-        record.intend(Pending { added: BTreeSet::from(["a".into()]), removed: BTreeSet::new() }).unwrap();
+        let pending = Pending { added: BTreeSet::from(["a".into()]), removed: BTreeSet::new() };
+        record.intend(pending, None, None).unwrap();
         record.sending(&first, None, None, Vec::new()).unwrap();
         record.proven(&first, &wanted).unwrap();
         let memory = Record::open(dir.path()).memory();

@@ -45,8 +45,8 @@ pub(super) fn write_all_new(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
     durable::write_all_new("store.file", files, 0o644)
 }
 
-/// Directories only: their files were synced when they were written.
-pub(super) fn sync_dirs(path: &Path) -> io::Result<()> {
+/// Directories only, `more` with them: their files were synced when they were written.
+pub(super) fn sync_dirs(path: &Path, more: Option<&Path>) -> io::Result<()> {
     fn below(path: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -59,6 +59,7 @@ pub(super) fn sync_dirs(path: &Path) -> io::Result<()> {
     }
     let mut found = Vec::new();
     below(path, &mut found)?;
+    found.extend(more.map(Path::to_owned));
     durable::sync_directories(&found)
 }
 

@@ -158,7 +158,7 @@ impl Packages {
             if links == Links::Tried {
                 return fs::rename(&tree, &target);
             }
-            sync_dirs(&tree)?;
+            sync_dirs(&tree, None)?;
             durable::rename("gen.release", &tree, &target)
         };
         work().map_err(|e| failed("cannot link", &target, &e))?;

@@ -222,17 +222,24 @@ impl Kong {
             }
             let names = |text: &[u8]| Ok::<BTreeSet<_>, Failure>(self.names(text)?.into_iter().collect());
             let (old, new) = (names(&conf.text)?, names(&edited)?);
-            self.record.intend(Pending {
+            let pending = Pending {
                 added: new.difference(&old).cloned().collect(),
                 removed: old.difference(&new).cloned().collect(),
-            })?;
-            match conf.replace(&edited, Some(&backups)) {
+            };
+            let copy = conf.backup(&backups).map_err(|error| conf.not_written(&error))?;
+            let armed = (self.dialect().takes != Takes::Restart).then(|| self.armed_path());
+            self.record.intend(pending, copy.as_deref().map(|p| (p, &*conf.text)), armed.as_deref())?;
+            match conf.replace(&edited) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code == "CONF_CHANGED" && attempt < EDIT_TRIES => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    fn armed_path(&self) -> PathBuf {
+        KongEnv::path(self.prefix(), &self.dialect())
     }
 
     /// Names that a file lists.
@@ -245,7 +252,7 @@ impl Kong {
             return Ok(());
         }
         // Kong takes the old `.kong_env` away before it writes the new one.
-        self.record.keep_armed(&KongEnv::path(self.prefix(), &self.dialect()))?;
+        self.record.keep_armed(&self.armed_path())?;
         let (conf, prefix) = (self.config.conf.to_string_lossy(), self.prefix().to_string_lossy());
         passed("kong.prepare", "before")?;
         let ended =

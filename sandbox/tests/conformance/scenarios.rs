@@ -30,9 +30,6 @@ const UPGRADED: How = Played(&["add_plugin::new_code_comes_with_a_reload_and_not
 const DELETED: How = Played(&["add_plugin::deleted_files_are_missed_at_the_next_init_only"]);
 const KEY_REMOVED: How =
     Played(&["prefix_writes::a_key_deleted_from_the_file_survives_a_reload_but_not_a_prepare"]);
-const SCHEMA_CHANGE: How = Left(
-    "rows are validated when they are written, not migrated when their schema changes; nothing here writes rows",
-);
 const ROOT: How = Played(&[
     "root::the_root_shows_identity_plugins_processes_and_configuration",
     "transcripts::the_root_has_every_recorded_field",
@@ -119,8 +116,16 @@ const SCENARIOS: &[(&str, How)] = &[
     ("40-pg-reload-add-good-plugin.txt", ADDED),
     ("41-dbless-upgrade-in-place.txt", UPGRADED),
     ("41-pg-upgrade-in-place.txt", UPGRADED),
-    ("42-dbless-upgrade-schema-change-with-entities.txt", SCHEMA_CHANGE),
-    ("42-pg-upgrade-schema-change-with-entities.txt", SCHEMA_CHANGE),
+    (
+        "42-dbless-upgrade-schema-change-with-entities.txt",
+        Played(&["schema_change::a_declarative_file_is_judged_by_the_new_schema_and_refused_as_a_whole"]),
+    ),
+    (
+        "42-pg-upgrade-schema-change-with-entities.txt",
+        Played(&[
+            "schema_change::a_database_shows_stored_entities_in_their_new_shape_and_judges_them_when_they_change",
+        ]),
+    ),
     (
         "43-dbless-in-use-but-not-in-plugins.txt",
         Played(&[
@@ -171,7 +176,10 @@ const SCENARIOS: &[(&str, How)] = &[
     ("54-get-root.json", ROOT),
     ("54-pg-root-and-enabled.txt", ROOT),
     ("55-pg-plugins-pagination.txt", Played(&["plugins_crud::lists_come_in_pages"])),
-    ("56-debug-log-loading-plugin.txt", Left("lines of level debug, which nobody may depend on")),
+    (
+        "56-debug-log-loading-plugin.txt",
+        Played(&["lifecycle::at_level_debug_the_log_names_every_plugin_as_it_is_loaded"]),
+    ),
     ("57-cli-vv.txt", Left("what --vv prints besides is for the eyes of Kong's developers")),
     (
         "58-pg-plugins-value-forms.txt",

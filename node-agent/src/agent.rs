@@ -111,7 +111,7 @@ impl Agent {
             stored: self.packages.stored(),
             proven: record.proven.clone(),
             proof_holds,
-            put_back_due: record.put_back_due,
+            put_back_due: record.put_back_due || kong.stopped_by_us,
             managed: record.managed.clone(),
             idle_generations: false,
             notices: self.packages.notices(),

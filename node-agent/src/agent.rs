@@ -167,7 +167,8 @@ impl Agent {
                 match self.preflight(wanted, how).await {
                     // Forgotten with the power, it is tried again.
                     Ok(()) => self.ledger.remember(|r| r.attempts.pass(&plugin, grant, release, how)),
-                    Err(failure) => self.fail(&plugin, grant, failure),
+                    Err(f) if may_pass(&f) => self.wait(&plugin, grant, f),
+                    Err(f) => self.fail(&plugin, grant, f),
                 }
             }
             Action::Enact { plugins, wanted } => {

@@ -40,6 +40,9 @@ use luarocks::{Luarocks, unpack};
 use slot::{Note, TREE_LUA, modules, slot};
 use tree::Tree;
 
+/// What a file takes beside its bytes, rounded up: its last block, and its name.
+const PER_FILE: u64 = 4096;
+
 #[derive(Clone, Debug)]
 pub struct Packages {
     root: PathBuf,
@@ -66,6 +69,18 @@ fn checked(plugin: &PluginName, release: &ReleaseRef, artifact: &[u8]) -> Result
     }
     package.version.clone_from(&release.version);
     Ok(package)
+}
+
+/// Bytes that a release takes on the disk.
+fn room_for(package: &Package, method: &Method) -> u64 {
+    let files = package.files.iter().chain(&package.extras);
+    let once = files.map(|file| file.bytes.len() as u64 + PER_FILE).sum::<u64>();
+    match method {
+        Method::Path { .. } => PER_FILE,
+        Method::Store => once,
+        // LuaRocks is given a copy to work on.
+        Method::Luarocks { .. } => 2 * once,
+    }
 }
 
 impl Packages {
@@ -197,7 +212,7 @@ impl Packages {
         artifact: bytes::Bytes,
         lua_path: Option<&str>,
     ) -> Result<(), Failure> {
-        let (name, wanted, artifact_size) = (plugin.clone(), release.clone(), artifact.len() as u64);
+        let (name, wanted) = (plugin.clone(), release.clone());
         let package = blocking(move || checked(&name, &wanted, &artifact)).await?;
         self.note(plugin, None);
         let placement = release.placement();
@@ -208,7 +223,7 @@ impl Packages {
             }
             self.discard(&target)?;
         }
-        durable::ensure_room(&[&self.root], artifact_size)?;
+        durable::ensure_room(&[&self.root], room_for(&package, &release.method))?;
         let staging = self.staging()?;
         let (root, work) = (staging.path().join("slot"), staging.path().join("work"));
         make_dirs(&root).and_then(|()| make_dirs(&work)).map_err(|e| failed("cannot work in", &root, &e))?;

@@ -1,6 +1,9 @@
 //! The agent's loop: take the newest spec, observe, reconcile, execute one action, report, again.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod enact;
+mod verified;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::Action;
 use crate::config::Preflight;
-use crate::gateway::{EnactError, Gateway, Wanted};
+use crate::gateway::{Gateway, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
 use crate::reconcile::{Observed, Policy, reconcile};
 use crate::status;
+use verified::Verified;
 
 /// Kong is looked at this often while nothing changes, so that what others do to it shows.
 const IDLE: Duration = Duration::from_secs(1);
@@ -111,7 +115,7 @@ impl Agent {
             stored: self.packages.stored(),
             proven: record.proven.clone(),
             proof_holds,
-            put_back_due: record.put_back_due,
+            put_back_due: record.put_back_due || kong.stopped_by_us,
             managed: record.managed.clone(),
             idle_generations: false,
             notices: self.packages.notices(),
@@ -167,7 +171,8 @@ impl Agent {
                 match self.preflight(wanted, how).await {
                     // Forgotten with the power, it is tried again.
                     Ok(()) => self.ledger.remember(|r| r.attempts.pass(&plugin, grant, release, how)),
-                    Err(failure) => self.fail(&plugin, grant, failure),
+                    Err(f) if may_pass(&f) => self.wait(&plugin, grant, f),
+                    Err(f) => self.fail(&plugin, grant, f),
                 }
             }
             Action::Enact { plugins, wanted } => {
@@ -258,113 +263,6 @@ impl Agent {
         })
     }
 
-    async fn enact(
-        &mut self,
-        plugins: &BTreeMap<PluginName, Grant>,
-        mut wanted: Wanted,
-        spec: Option<&NodeSpec>,
-        observed: &Observed,
-    ) {
-        // The files are what the digest says at the moment they are put on a path, not only when they were placed.
-        for (name, release) in &wanted.listed {
-            if !self.packages.verify(name, &release.placement()) {
-                let message = format!("the files of {name} {} are not what was placed", release.version);
-                return self.give_up(plugins, &Failure::new("FILES_CHANGED", message));
-            }
-        }
-        if let Err(failure) = self.deploy(&wanted).await {
-            return if may_pass(&failure) {
-                self.hold(plugins, &failure)
-            } else {
-                self.give_up(plugins, &failure)
-            };
-        }
-        // What an interrupted try left in the conf may be just this: then nothing new is made.
-        wanted.generation = match self.reusable(&wanted, observed) {
-            Some(generation) => Some(generation),
-            None => match self.link(&wanted, Links::Placed) {
-                Ok(generation) => generation,
-                Err(failure) => return self.hold(plugins, &failure),
-            },
-        };
-        self.ledger.update("ledger.managed", |r| {
-            r.managed.extend(plugins.keys().cloned());
-            r.last_reload = Some(Timestamp::now());
-        });
-        let before = self.ledger.record().proven.clone();
-        let (record, entities) = (self.ledger.record(), self.entities.borrow().clone());
-        let names: Vec<PluginName> = plugins.keys().cloned().collect();
-        let progress = |word: StepWord| {
-            let mut status = status::compose(spec, observed, &record.attempts, Some((&names, word)));
-            status.task = entities.clone();
-            send(&self.status, status);
-        };
-        let outcome = self.gateway.enact(&wanted, &before, &progress).await;
-        if outcome.is_err()
-            && let Err(failure) = self.packages.deploy(&before).await
-        {
-            tracing::warn!(%failure, "a tree does not hold the former release yet");
-        }
-        match outcome {
-            Ok(()) => self.ledger.update("ledger.proven", |r| {
-                r.proven = wanted;
-                r.tainted.retain(|p| !plugins.contains_key(p));
-                plugins.iter().for_each(|(plugin, grant)| r.attempts.succeed(plugin, *grant));
-            }),
-            Err(EnactError::Waiting(failure)) => self.hold(plugins, &failure),
-            Err(EnactError::Refused(failure) | EnactError::PutBack(failure)) => {
-                self.give_up(plugins, &failure)
-            }
-            Err(EnactError::NotPutBack(failure)) => {
-                self.ledger.update("ledger.put-back-due", |r| r.put_back_due = true);
-                self.give_up(plugins, &failure);
-            }
-        }
-    }
-
-    /// A change of one plugin failed for good; of a change of several, each is tried by itself.
-    fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>, failure: &Failure) {
-        if let (1, Some((plugin, grant))) = (plugins.len(), plugins.iter().next()) {
-            return self.fail(plugin, *grant, failure.clone());
-        }
-        tracing::warn!(?plugins, %failure, "one by one now");
-        self.ledger.update("ledger.failed", |r| {
-            plugins.iter().for_each(|(plugin, grant)| r.attempts.separate(plugin, *grant));
-        });
-    }
-
-    fn hold(&mut self, plugins: &BTreeMap<PluginName, Grant>, why: &Failure) {
-        plugins.iter().for_each(|(plugin, grant)| self.wait(plugin, *grant, why.clone()));
-    }
-
-    /// Puts files into the trees that others use too. A tree holds one copy: before another release replaces the one that
-    /// runs, what would be put back is linked to copies that stay as they are.
-    async fn deploy(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let before = self.ledger.record().proven.clone();
-        if self.packages.replaces(wanted, &before) {
-            let kept = self.link(&before, Links::Kept)?;
-            self.ledger.update("ledger.kept", |r| r.proven.generation = kept);
-        }
-        let deployed = self.packages.deploy(wanted).await;
-        if deployed.is_err()
-            && let Err(failure) = self.packages.deploy(&before).await
-        {
-            tracing::warn!(%failure, "a tree does not hold the former release yet");
-        }
-        deployed
-    }
-
-    /// The generation that the conf names already, if it links exactly what is wanted.
-    fn reusable(&self, wanted: &Wanted, observed: &Observed) -> Option<PathBuf> {
-        // What was loaded from it meanwhile nobody knows.
-        if wanted.listed.keys().any(|plugin| observed.tainted.contains(plugin)) {
-            return None;
-        }
-        // The proven one may have been edited out of the conf while Kong still runs it.
-        let known = [&observed.kong.conf_generation, &observed.proven.generation];
-        known.into_iter().flatten().find(|g| self.packages.links_exactly(g, wanted)).cloned()
-    }
-
     fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {
         tracing::warn!(%plugin, %grant, %failure, "given up");
         self.ledger.update("ledger.failed", |r| r.attempts.fail(plugin, grant, failure));
@@ -398,47 +296,4 @@ fn send(status: &watch::Sender<NodeStatus>, new: NodeStatus) {
         }
         changed
     });
-}
-
-/// Remembers for which Kong process the proof was checked in full; between that a look at what is loaded is enough.
-#[derive(Default)]
-struct Verified {
-    checked: Option<(u32, Wanted)>,
-}
-
-impl Verified {
-    /// What was enacted a moment ago was proven in doing so; a restarted Kong is another process.
-    fn just_proven(&mut self, before: &crate::gateway::KongObserved, proven: Wanted) {
-        self.checked = Some((before.facts.master_pid, proven));
-    }
-
-    async fn check(
-        &mut self,
-        gateway: &dyn Gateway,
-        proven: &Wanted,
-        kong: &crate::gateway::KongObserved,
-    ) -> bool {
-        if proven.listed.is_empty() {
-            return true;
-        }
-        let Some(loaded) = &kong.loaded else { return false };
-        if proven.listed.keys().any(|p| !loaded.contains_key(p.as_str())) {
-            self.checked = None;
-            return false;
-        }
-        let key = (kong.facts.master_pid, proven.clone());
-        if self.checked.as_ref() == Some(&key) {
-            return true;
-        }
-        match gateway.proven(proven).await {
-            Ok(()) => {
-                self.checked = Some(key);
-                true
-            }
-            Err(failure) => {
-                tracing::debug!(%failure, "the former proof does not hold");
-                false
-            }
-        }
-    }
 }

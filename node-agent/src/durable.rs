@@ -36,14 +36,15 @@ pub const STEPS: &[(&str, &[&str])] = &[
     ("kong.proven", REPLACE),
 ];
 
-/// Steps that are only taken when something failed before.
-pub const AFTER_FAILURE: &[&str] = &[
+/// Steps that are only taken when something failed before, or on a Kong that is restarted.
+pub const SELDOM: &[&str] = &[
     "ledger.failed",
     "ledger.waits",
     "ledger.worked",
     "ledger.put-back",
     "ledger.put-back-due",
     "kong.taken-back",
+    "kong.restarting",
 ];
 
 /// Points of [`replace`].

@@ -64,6 +64,8 @@ pub struct KongObserved {
     /// Generation directories that living old workers may still read from.
     pub old_generations: BTreeSet<PathBuf>,
     pub trouble: Option<Failure>,
+    /// Kong does not run because a restart of the agent's never came to its end.
+    pub stopped_by_us: bool,
     /// What this Kong keeps from being done or shown as well as on a newer one.
     pub limits: Vec<Failure>,
 }

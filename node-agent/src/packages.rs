@@ -16,7 +16,9 @@ mod generation;
 mod intact;
 mod luarocks;
 mod manual;
+mod remove;
 mod slot;
+mod stage;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,13 +30,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Limits, Package, hash_release};
-use kctl_shared::spec::{Failure, Placement, ReleaseRef};
+use kctl_shared::package::hash_release;
+use kctl_shared::spec::{Failure, Placement};
 use tempfile::TempDir;
 
-use crate::durable;
 use crate::gateway::Wanted;
-use disk::{failed, make_dirs, sync_all, sync_dir, sync_dirs, write_all_new};
+use disk::{failed, make_dirs};
 pub use generation::Links;
 use luarocks::Luarocks;
 use slot::{Note, TREE_LUA, modules, slot};
@@ -55,17 +56,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Failure::new("INTERNAL", e.to_string())))
-}
-
-fn checked(plugin: &PluginName, release: &ReleaseRef, artifact: &[u8]) -> Result<Package, Failure> {
-    let mut package = Package::from_artifact(artifact, &Limits::default())
-        .map_err(|e| Failure::new(e.code, e.message.clone()))?;
-    if package.digest() != release.digest || package.plugin != *plugin {
-        let message = format!("the control plane sent {}, not {}", package.digest(), release.digest);
-        return Err(Failure::new("DIGEST_MISMATCH", message));
-    }
-    package.version.clone_from(&release.version);
-    Ok(package)
 }
 
 impl Packages {
@@ -184,126 +174,6 @@ impl Packages {
         found.is_ok_and(|(found, ..)| found == placement.digest)
     }
 
-    /// Checks an artifact and makes the release ready to be enabled, by its method. Nothing that Kong could load changes.
-    /// `lua_path` is the node's own, entries absolute.
-    ///
-    /// # Errors
-    /// The package's codes, `DIGEST_MISMATCH`, `DISK_FULL`, `PLACING_FAILED`; `LUAROCKS_NOT_FOUND`, `LUAROCKS_FAILED`,
-    /// `LUAROCKS_HANGS`, `TREE_NOT_WRITABLE`, `TREE_BUSY`, `MODULE_OWNED_BY`; `PATH_NOT_FOUND`, `PATH_DIFFERS`.
-    pub async fn stage(
-        &self,
-        plugin: &PluginName,
-        release: &ReleaseRef,
-        artifact: bytes::Bytes,
-        lua_path: Option<&str>,
-    ) -> Result<(), Failure> {
-        let (name, wanted, artifact_size) = (plugin.clone(), release.clone(), artifact.len() as u64);
-        let package = blocking(move || checked(&name, &wanted, &artifact)).await?;
-        self.note(plugin, None);
-        let placement = release.placement();
-        let target = self.slot(plugin, &placement);
-        if target.exists() {
-            if self.verify(plugin, &placement) {
-                return Ok(());
-            }
-            self.discard(&target)?;
-        }
-        durable::ensure_room(&[&self.root], artifact_size)?;
-        let staging = self.staging()?;
-        let (root, work) = (staging.path().join("slot"), staging.path().join("work"));
-        make_dirs(&root).and_then(|()| make_dirs(&work)).map_err(|e| failed("cannot work in", &root, &e))?;
-        let extras: Vec<String> = package.extras.iter().map(|f| f.entry.path.clone()).collect();
-        let mut note = Note { method: release.method.clone(), found: None, extras: extras.clone() };
-        match &release.method {
-            Method::Luarocks { tree: None, make } => {
-                self.luarocks.install(&work, &root, &package, *make).await?;
-                let dir = luarocks::plugin_dir(&root, plugin);
-                let found = hash_release(&dir, plugin, &root.join(TREE_LUA), &extras);
-                if !found.is_ok_and(|(found, ..)| found == release.digest) {
-                    let message = format!("LuaRocks did not place {plugin} {} as it is", release.version);
-                    return Err(Failure::new("DIGEST_MISMATCH", message));
-                }
-            }
-            Method::Luarocks { tree: Some(tree), .. } => {
-                Tree { extras, ..self.tree(plugin, Path::new(tree)) }.check(&work, &package).await?
-            }
-            Method::Path { dir } => {
-                let found = manual::find(plugin, dir.as_deref(), lua_path)?;
-                manual::compare(&package, &found)?;
-                note.found = Some(found);
-            }
-            Method::Store => {}
-        }
-        let unpacks = matches!(release.method, Method::Store | Method::Luarocks { tree: Some(_), .. });
-        let to = target.clone();
-        blocking(move || {
-            let write = || -> io::Result<()> {
-                let note = note.file().map(|(name, bytes)| (root.join(name), bytes));
-                let placed =
-                    package.placed().filter(|_| unpacks).map(|(path, bytes)| (root.join(path), bytes));
-                let noted = note.iter().map(|(path, bytes)| (path.clone(), &**bytes));
-                write_all_new(&placed.chain(noted).collect::<Vec<_>>())?;
-                let parent = to.parent().unwrap_or(Path::new("/"));
-                make_dirs(parent)?;
-                let above = parent.parent().unwrap_or(parent);
-                if unpacks {
-                    sync_dirs(&root, Some(above))?
-                } else {
-                    sync_all(&root)?;
-                    sync_dir(above)?;
-                }
-                durable::rename("store.release", &root, &to)
-            };
-            write().map_err(|e| failed("cannot place", &to, &e))
-        })
-        .await?;
-        if self.verify(plugin, &placement) {
-            return Ok(());
-        }
-        self.discard(&target)?;
-        Err(Failure::new("DIGEST_MISMATCH", format!("{} is not what was written to it", target.display())))
-    }
-
-    /// Makes every tree that others use too hold what `wanted` lists.
-    ///
-    /// # Errors
-    /// `FILES_CHANGED` and those of [`Self::stage`].
-    pub async fn deploy(&self, wanted: &Wanted) -> Result<(), Failure> {
-        for (plugin, release) in &wanted.listed {
-            let Some(tree) = release.method.shared_tree() else { continue };
-            let staging = self.staging()?;
-            let package = self.repack(plugin, release)?;
-            let extras = package.extras.iter().map(|f| f.entry.path.clone()).collect();
-            let tree = Tree { extras, ..self.tree(plugin, tree) };
-            tree.deploy(staging.path(), &package, release.method.makes()).await?;
-        }
-        Ok(())
-    }
-
-    /// The package of a staged release, from its files.
-    fn repack(&self, plugin: &PluginName, release: &ReleaseRef) -> Result<Package, Failure> {
-        let placement = release.placement();
-        let (dir, root) = (self.kept_dir(plugin, &placement), self.kept_root(plugin, &placement));
-        let changed = |why: String| Failure::new("FILES_CHANGED", format!("{}: {why}", dir.display()));
-        let found = hash_release(&dir, plugin, &root, &self.extras(plugin, &placement));
-        let (digest, files, extras) = found.map_err(|e| changed(e.to_string()))?;
-        if digest != release.digest {
-            return Err(changed(format!("it is not {plugin} {} any more", release.version)));
-        }
-        let read = |root: &Path, list: Vec<FileEntry>| -> io::Result<Vec<(String, Vec<u8>)>> {
-            list.into_iter().map(|f| Ok((f.path.clone(), fs::read(root.join(f.path))?))).collect()
-        };
-        let (files, extras) = read(&dir, files)
-            .and_then(|f| Ok((f, read(&root, extras)?)))
-            .map_err(|e| changed(e.to_string()))?;
-        let limits = Limits::default();
-        let package =
-            Package::new(plugin.clone(), files, &limits).and_then(|p| p.with_extras(extras, &limits));
-        let mut package = package.map_err(|e| changed(e.message.clone()))?;
-        package.version.clone_from(&release.version);
-        Ok(package)
-    }
-
     /// Whether deploying `wanted` puts other files where `before` loads its own from.
     pub fn replaces(&self, wanted: &Wanted, before: &Wanted) -> bool {
         before.listed.iter().any(|(plugin, old)| {
@@ -312,99 +182,5 @@ impl Packages {
                 new.is_some_and(|n| n.method.shared_tree() == Some(tree) && n.digest != old.digest)
             })
         })
-    }
-
-    /// Whether removing the placement takes modules away that others could find without a directive of ours.
-    pub fn is_reachable(&self, plugin: &PluginName, placement: &Placement) -> bool {
-        let tree = placement.method.shared_tree();
-        tree.is_some_and(|tree| self.tree(plugin, tree).is_ours(&placement.digest))
-            && !self.is_twin(plugin, placement)
-    }
-
-    /// The same files are in the same tree for another placement too, one that was built in another way.
-    fn is_twin(&self, plugin: &PluginName, placement: &Placement) -> bool {
-        let twin = |other: &Placement| {
-            other != placement
-                && other.digest == placement.digest
-                && other.method.shared_tree() == placement.method.shared_tree()
-        };
-        self.stored().get(plugin).is_some_and(|all| all.iter().any(twin))
-    }
-
-    /// Undoes a placement by its method's own counterpart: renamed out of sight first, so that no half a release is ever on
-    /// a path.
-    ///
-    /// # Errors
-    /// `PLACING_FAILED`, `LUAROCKS_…`, `TREE_…`, `REMOVE_INCOMPLETE`.
-    pub async fn remove(&self, plugin: &PluginName, placement: &Placement) -> Result<(), Failure> {
-        let target = self.slot(plugin, placement);
-        let work = self.staging()?;
-        match &placement.method {
-            Method::Store => self.discard(&target),
-            Method::Path { .. } => {
-                let found = self.kept_dir(plugin, placement);
-                tracing::info!(%plugin, dir = %found.display(), "left in place: not kctl's");
-                self.discard(&target)
-            }
-            Method::Luarocks { tree: Some(_), .. } if self.is_twin(plugin, placement) => {
-                self.discard(&target)
-            }
-            Method::Luarocks { tree: Some(tree), .. } => {
-                let (dir, root) = (self.kept_dir(plugin, placement), self.kept_root(plugin, placement));
-                let kept = hash_release(&dir, plugin, &root, &self.extras(plugin, placement));
-                let (_, files, extras) = kept.unwrap_or_else(|_| (placement.digest, Vec::new(), Vec::new()));
-                let tree = self.tree(plugin, Path::new(tree));
-                let left = tree.undeploy(work.path(), &placement.digest, &files, &extras).await?;
-                if !left.is_empty() {
-                    let message = format!(
-                        "{} still has files that kctl did not put there: {}",
-                        tree.dir().display(),
-                        left.join(", ")
-                    );
-                    self.note(plugin, Some(Failure::new("FILES_LEFT", message)));
-                }
-                self.discard(&target)
-            }
-            Method::Luarocks { tree: None, .. } => {
-                let aside = self.staging()?;
-                let tree = aside.path().join("tree");
-                match durable::rename("store.delete", &target, &tree) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    other => other.map_err(|e| failed("cannot delete", &target, &e))?,
-                }
-                self.forget(&target);
-                // The tree is the agent's own and goes as a whole, whatever LuaRocks has to say.
-                for rock in luarocks::installed(&tree) {
-                    if let Err(failure) = self.luarocks.remove(work.path(), &tree, &rock).await {
-                        tracing::warn!(%plugin, %failure, "deleted without LuaRocks");
-                    }
-                }
-                aside.close().map_err(|e| failed("cannot delete", &target, &e))
-            }
-        }
-    }
-
-    /// Out of sight at once, then gone.
-    fn discard(&self, target: &Path) -> Result<(), Failure> {
-        let work = || -> io::Result<()> {
-            let trash = tempfile::tempdir_in(self.root.join("trash"))?;
-            match durable::rename("store.delete", target, &trash.path().join("release")) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-            self.forget(target);
-            trash.close()
-        };
-        work().map_err(|e| failed("cannot delete", target, &e))
-    }
-
-    /// Makes it durable that a slot is gone.
-    fn forget(&self, target: &Path) {
-        let Some(parent) = target.parent() else { return };
-        if let Err(error) = sync_dir(parent) {
-            tracing::debug!(%error, "nothing to sync");
-        }
-        // Only goes when it is empty; another release of the plugin keeps it.
-        let _others_remain = fs::remove_dir(parent);
     }
 }

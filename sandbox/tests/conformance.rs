@@ -42,6 +42,8 @@ mod removal;
 mod root;
 #[path = "conformance/scenarios.rs"]
 mod scenarios;
+#[path = "conformance/schema_change.rs"]
+mod schema_change;
 #[path = "conformance/transcripts.rs"]
 mod transcripts;
 #[path = "conformance/two_nodes.rs"]

@@ -229,6 +229,21 @@ pub fn signal(pid: &Value, signal: &str) {
     assert!(done.success(), "kill -{signal} {pid}");
 }
 
+/// Stops a process and waits until it is: the signal goes to one of its threads, and the others work on until that one
+/// was given a processor.
+pub fn hold(pid: &Value) {
+    signal(pid, "STOP");
+    let is_held = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+        // A thread that ended meanwhile holds nothing up.
+        stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 't'])))
+    };
+    until(&format!("{pid} to be held"), 30, || {
+        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.all(is_held).then_some(())
+    });
+}
+
 /// GET on a connection of its own.
 pub fn get(url: &str) -> Result<(u16, Value), reqwest::Error> {
     request(reqwest::Method::GET, url, None)

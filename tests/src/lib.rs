@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod plugins;
+pub mod small;
 pub mod wait;
 
 pub use cluster::Cluster;

@@ -8,6 +8,8 @@ mod agent;
 #[allow(dead_code, reason = "shared with the tests of the gateway")]
 #[path = "gateway_kong/database.rs"]
 mod database;
+#[path = "agent_loop/full_disk.rs"]
+mod full_disk;
 #[allow(dead_code, reason = "shared with the tests of the gateway")]
 #[path = "gateway_kong/node.rs"]
 mod node;

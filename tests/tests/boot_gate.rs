@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use kctl_tests::cluster::{Cluster, Ran, kctl_binary, signal};
+use kctl_tests::cluster::{Cluster, Ran, hold, kctl_binary, signal};
 use kctl_tests::{plugins, until};
 use serde_json::Value;
 
@@ -72,10 +72,10 @@ fn take_down(cluster: &Cluster, node: &Value) {
         (!Path::new(&format!("/proc/{}", node["agent_pid"])).exists()).then_some(())
     });
     let kong_bin = bin(cluster, &agent_config(node));
+    let master = fs::read_to_string(Path::new(text(node, "prefix")).join("pids/nginx.pid")).unwrap();
     kong(&kong_bin, &["stop", "-p", text(node, "prefix")]);
-    until("Kong to end", 10, || {
-        (!Path::new(text(node, "prefix")).join("pids/nginx.pid").exists()).then_some(())
-    });
+    // Its pid file goes a moment before it does.
+    until("Kong to end", 30, || (!Path::new(&format!("/proc/{}", master.trim())).exists()).then_some(()));
 }
 
 fn start(cluster: &Cluster, node: &Value) {
@@ -146,7 +146,8 @@ fn a_node_that_was_down_follows_what_its_group_got_meanwhile() {
     let node = cluster.node("kong-2");
     let config = agent_config(&node);
 
-    // An agent at work is not disturbed, and says so when something lacks.
+    // An agent at work is not disturbed, and says so when something lacks. It would make that good while it is looked at.
+    hold(&node["agent_pid"]);
     let before = fs::read_to_string(text(&node, "conf")).unwrap();
     let ran = sync(&config, &[]);
     assert!(ran.code == 0 && ran.out.contains("an agent works on this node"), "{ran:?}");
@@ -170,7 +171,7 @@ fn a_node_that_was_down_follows_what_its_group_got_meanwhile() {
 
     // With the control plane away the last word counts, and damage cannot be mended.
     let member = cluster.members()[0].clone();
-    signal(&member["pid"], "STOP");
+    hold(&member["pid"]);
     let ran = sync(&config, &["--wait", "500ms"]);
     assert!(ran.code == 0 && ran.out.contains("said last"), "{ran:?}");
     fs::write(&handler, "return {}").unwrap();

@@ -4,6 +4,7 @@
 
 use kctl_tests::cluster::{Cluster, get, request, signal};
 use kctl_tests::plugins::{self, BROKEN};
+use kctl_tests::small::Small;
 use kctl_tests::until;
 use serde_json::json;
 
@@ -164,4 +165,44 @@ fn what_is_installed_can_be_used_on_a_route() {
     assert_eq!(post("/services/s/routes", json!({"name": "r", "paths": ["/r"]})).0, 201);
     assert_eq!(post("/routes/r/plugins", json!({"name": "marker"})).0, 201);
     assert_eq!(post("/routes/r/plugins", json!({"name": "absent"})).0, 400);
+}
+
+#[test]
+fn a_node_without_room_is_told_of_and_refuses_until_there_is_some() {
+    let cluster = Cluster::start(1, 2);
+    let node = cluster.node("kong-2");
+    let lua_dir = std::path::PathBuf::from(node["lua_dir"].as_str().unwrap());
+    let Some(disk) = Small::mount(&lua_dir, "size=16m") else { return };
+    for part in ["store", "luarocks", "path", "gen", "staging", "trash"] {
+        std::fs::create_dir(lua_dir.join(part)).unwrap();
+    }
+    let ballast = disk.fill(2 << 20);
+    let path = plugins::good(cluster.temp(), "probe", "1.0.0");
+    let before: Vec<_> = cluster.nodes().iter().map(|n| cluster.footprint(n)).collect();
+    let untouched = || {
+        for (node, before) in cluster.nodes().iter().zip(&before) {
+            assert_eq!(cluster.footprint(node), *before);
+            assert_eq!((cluster.hups(node), cluster.files(node, "probe")), (0, vec![]));
+        }
+    };
+
+    let install = ["plugin", "install", path.to_str().unwrap(), "--all-nodes"];
+    let ran = cluster.kctl(&[&install[..], &["--node-deadline", "3s"]].concat());
+    assert_ne!(ran.code, 0, "{ran:?}");
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(told.contains("kong-2") && told.contains("bytes free; nothing was touched; make room"), "{told}");
+    untouched();
+
+    // One with more patience goes on when there is room.
+    let ran = cluster.kctl(&[&install[..], &["--detach"]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = cluster.newest_operation()["id"].as_str().unwrap().to_owned();
+    until("the operation to wait for room", 60, || {
+        let waits = cluster.operation(&id)["waiting_on"].as_array()?.clone();
+        waits.iter().any(|w| w["node"] == "kong-2" && w["reason"] == "DISK_FULL").then_some(())
+    });
+    assert!(cluster.nodes().iter().all(|n| cluster.hups(n) == 0), "nobody enables what one cannot place");
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(cluster.wait_ended(&id, 60)["phase"], "Succeeded");
+    assert_eq!(cluster.loaded_on("probe"), vec![Some("1.0.0".to_owned()); 2]);
 }

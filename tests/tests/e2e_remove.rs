@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use kctl_tests::cluster::{Cluster, get, request, signal};
+use kctl_tests::cluster::{Cluster, get, hold, request, signal};
 use kctl_tests::{plugins, until};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ fn a_frozen_agent_holds_the_removal_and_is_named() {
     let root = cluster.temp().to_owned();
     assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
     let frozen = cluster.nodes()[1].clone();
-    signal(&frozen["agent_pid"], "STOP");
+    hold(&frozen["agent_pid"]);
     let id = detached_remove(&cluster, "golden");
     until("the frozen node to be the only one waited for", 60, || {
         let view = cluster.operation(&id);
@@ -147,7 +147,7 @@ fn an_entity_that_comes_back_between_the_steps_is_found() {
     assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
     // The agent of one node stands still, so that its Kong keeps the plugin.
     let keeper = cluster.nodes()[2].clone();
-    signal(&keeper["agent_pid"], "STOP");
+    hold(&keeper["agent_pid"]);
     let id = detached_remove(&cluster, "golden");
     until("the other nodes to drop the plugin", 60, || {
         let others = &cluster.nodes()[..2];

@@ -14,6 +14,8 @@ mod interrupted;
 mod node;
 #[path = "gateway_kong/refused.rs"]
 mod refused;
+#[path = "gateway_kong/restarts.rs"]
+mod restarts;
 #[path = "gateway_kong/surroundings.rs"]
 mod surroundings;
 #[path = "gateway_kong/versions.rs"]

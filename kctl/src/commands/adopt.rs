@@ -59,13 +59,14 @@ async fn adopt(verb: &Verb, args: &AdoptArgs, plugin: String) -> Outcome {
         ..InstallRequest::default()
     };
     let accepted = ask(verb, request).await?;
-    finish(verb, accepted, &args.flow, &plugin, |view: Option<&OperationView>| match view {
+    finish(verb, accepted, &args.flow, &format!("plugin/{plugin}"), |view: Option<&OperationView>| match view
+    {
         Some(view) => format!(
-            "✔ {plugin} {version} is kctl's on {count} node(s), as it was (operation {}{})",
+            "✔ {plugin} {version} is kctl's on {count} node(s), as it was (operation {}{})\n",
             view.id,
             took(view)
         ),
-        None => format!("✔ {plugin} {version} is kctl's already"),
+        None => format!("✔ {plugin} {version} is kctl's already\n"),
     })
     .await
 }

@@ -217,6 +217,7 @@ impl Gateway for Kong {
         let cli = self.cli(armed.as_ref(), tree.as_ref())?;
         let environment = match &armed {
             Some(armed) => {
+                self.can_be_restarted(armed)?;
                 effective::check_directives(&conf, armed, &self.ours, &self.explained(wanted))?;
                 self.environment(&cli, &edited, armed, tree.map(|t| t.master)).await?
             }

@@ -35,6 +35,9 @@ pub struct Memory {
     log: Vec<LogMark>,
     /// An edit that is neither proven nor put back.
     pub pending: Option<Pending>,
+    /// A restart was begun and nothing was proven since.
+    #[serde(default)]
+    restarting: bool,
 }
 
 /// A configuration that a HUP offered to the master.
@@ -73,6 +76,11 @@ impl Memory {
                 ..Self::default()
             };
         }
+    }
+
+    /// Whether a Kong that does not run was stopped by a restart of ours that never came to its end.
+    pub fn stopped_by_us(&self) -> bool {
+        self.restarting && self.boot == process::boot_id()
     }
 
     /// Where the logs of this master ended before its latest reload.
@@ -200,15 +208,28 @@ impl Record {
         })
     }
 
+    /// Kong is about to be stopped and started again.
+    pub fn restarting(&self) -> Result<(), Failure> {
+        self.change("kong.restarting", |memory| {
+            let boot = process::boot_id();
+            if memory.boot != boot {
+                *memory = Memory { boot, pending: memory.pending.take(), ..Memory::default() };
+            }
+            memory.restarting = true;
+        })
+    }
+
     /// The running workers are proven to be as `wanted` says.
     pub fn proven(&self, tree: &Tree, wanted: &Wanted) -> Result<(), Failure> {
         let proof = Proof { wanted: wanted.clone(), workers: tree.serving().collect() };
-        if self.lock().proof.as_ref() == Some(&proof) && self.lock().pending.is_none() {
+        let memory = self.memory();
+        if memory.proof.as_ref() == Some(&proof) && memory.pending.is_none() && !memory.restarting {
             return Ok(());
         }
         self.change("kong.proven", |memory| {
             memory.about(tree, wanted.generation.clone());
             memory.proof = Some(proof);
+            memory.restarting = false;
             memory.pending = None;
             if let Some(load) = memory.loads.last_mut().filter(|l| l.generation == wanted.generation) {
                 load.proven.get_or_insert_with(process::ticks_now);

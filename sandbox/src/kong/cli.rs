@@ -7,6 +7,7 @@ mod config;
 mod lifecycle;
 mod loading;
 mod reload;
+mod verbose;
 
 use std::process::ExitCode;
 
@@ -130,12 +131,15 @@ pub fn main(words: Vec<String>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if args.verbose {
-        println!("{} [verbose] Kong: {}", log::timestamp(), version::played());
-    }
+    verbose::versions(&args);
     let outcome = run(&args, &mut output);
     for line in output.lines.iter().chain(&output.trailer) {
-        println!("{line}");
+        // What `version` prints is no message.
+        if args.verbose && verb != "version" {
+            println!("{} [info] {line}", log::timestamp());
+        } else {
+            println!("{line}");
+        }
     }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

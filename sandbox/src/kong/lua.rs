@@ -215,6 +215,17 @@ impl Engine {
             .collect()
     }
 
+    /// Stored entities as the schemas that are loaded now read them.
+    pub fn read(&self, kind: &str, stored: Vec<Value>) -> mlua::Result<Vec<Value>> {
+        // No other schema ever changes.
+        if kind != "plugins" || stored.is_empty() {
+            return Ok(stored);
+        }
+        let rows = json::to_lua(&self.lua, &Value::Array(stored))?;
+        let rows: Vec<LuaValue> = self.runtime("read")?.call((kind, rows))?;
+        rows.iter().map(|row| json::from_lua(&self.lua, row)).collect()
+    }
+
     /// Validates and completes a new entity. `infer` says that all values came as text.
     pub fn insert(&self, kind: &str, value: &Value, infer: bool) -> Result<Value, Refusal> {
         let call = || -> mlua::Result<(LuaValue, LuaValue)> {

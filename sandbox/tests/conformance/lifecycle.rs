@@ -113,3 +113,25 @@ fn a_taken_port_is_tried_five_times() {
     assert!(ran.err.contains(":8000 failed (98: Address already in use)"), "{}", ran.err);
     assert!(ran.err.contains("nginx: [emerg] still could not bind()\n\n\n  Run with --v"), "{}", ran.err);
 }
+
+#[test]
+fn at_level_debug_the_log_names_every_plugin_as_it_is_loaded() {
+    let node = Node::new(&Datastore::Declarative(DECLARATIVE));
+    node.set("log_level", "debug");
+    node.start();
+    let loading = |log: &str, plugin: &str| {
+        log.contains(&format!(" [lua] plugins.lua:300: load_plugin(): Loading plugin: {plugin}\n"))
+    };
+    let log = node.log();
+    assert!(loading(&log, "key-auth") && loading(&log, "golden"), "{log}");
+    node.until("the Admin API's routes were looked for", || {
+        node.log().contains(" [lua] init.lua:120: No API endpoints loaded for plugin: golden\n")
+    });
+    let from = node.log().len();
+    node.reload_through();
+    let log = node.log();
+    assert!(loading(&log[from..], "key-auth") && loading(&log[from..], "golden"), "{log}");
+    // Who runs Kong sees none of it, however much is asked for.
+    let ran = node.kong("reload -c <CONF> -p <PREFIX> --vv");
+    assert!(ran.code == 0 && !ran.out.contains("Loading plugin"), "{ran:?}");
+}

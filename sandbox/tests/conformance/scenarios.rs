@@ -30,15 +30,20 @@ const UPGRADED: How = Played(&["add_plugin::new_code_comes_with_a_reload_and_not
 const DELETED: How = Played(&["add_plugin::deleted_files_are_missed_at_the_next_init_only"]);
 const KEY_REMOVED: How =
     Played(&["prefix_writes::a_key_deleted_from_the_file_survives_a_reload_but_not_a_prepare"]);
-const SCHEMA_CHANGE: How = Left(
-    "rows are validated when they are written, not migrated when their schema changes; nothing here writes rows",
-);
 const ROOT: How = Played(&[
     "root::the_root_shows_identity_plugins_processes_and_configuration",
     "transcripts::the_root_has_every_recorded_field",
 ]);
-const MIGRATIONS: How =
-    Left("the stand-in's store has no tables, so plugins' migrations have nothing to change");
+const MIGRATIONS: How = Left(
+    "migrations are SQL that a database runs, with a list of those that ran (schema_meta): the stand-in's store is one JSON file \
+     without either, and its `kong migrations` finds the work done. What a node is told by `list` when it is not, \
+     node-agent/src/doctor/gather/trials.rs reads and tests",
+);
+const HYBRID: How = Left(
+    "its subject is what a control plane tells of its data planes (`/clustering/data-planes`, sync_status, config_hash) and sends \
+     them: the stand-in speaks no such protocol. A node that drops a plugin of its cached configuration, the last part, is played \
+     without a control plane by in_use::a_kept_configuration_that_uses_a_dropped_plugin_breaks_the_workers",
+);
 
 const SCENARIOS: &[(&str, How)] = &[
     (
@@ -119,8 +124,16 @@ const SCENARIOS: &[(&str, How)] = &[
     ("40-pg-reload-add-good-plugin.txt", ADDED),
     ("41-dbless-upgrade-in-place.txt", UPGRADED),
     ("41-pg-upgrade-in-place.txt", UPGRADED),
-    ("42-dbless-upgrade-schema-change-with-entities.txt", SCHEMA_CHANGE),
-    ("42-pg-upgrade-schema-change-with-entities.txt", SCHEMA_CHANGE),
+    (
+        "42-dbless-upgrade-schema-change-with-entities.txt",
+        Played(&["schema_change::a_declarative_file_is_judged_by_the_new_schema_and_refused_as_a_whole"]),
+    ),
+    (
+        "42-pg-upgrade-schema-change-with-entities.txt",
+        Played(&[
+            "schema_change::a_database_shows_stored_entities_in_their_new_shape_and_judges_them_when_they_change",
+        ]),
+    ),
     (
         "43-dbless-in-use-but-not-in-plugins.txt",
         Played(&[
@@ -171,8 +184,17 @@ const SCENARIOS: &[(&str, How)] = &[
     ("54-get-root.json", ROOT),
     ("54-pg-root-and-enabled.txt", ROOT),
     ("55-pg-plugins-pagination.txt", Played(&["plugins_crud::lists_come_in_pages"])),
-    ("56-debug-log-loading-plugin.txt", Left("lines of level debug, which nobody may depend on")),
-    ("57-cli-vv.txt", Left("what --vv prints besides is for the eyes of Kong's developers")),
+    (
+        "56-debug-log-loading-plugin.txt",
+        Played(&["lifecycle::at_level_debug_the_log_names_every_plugin_as_it_is_loaded"]),
+    ),
+    (
+        "57-cli-vv.txt",
+        Played(&[
+            "version::more_words_come_with_their_level",
+            "transcripts::the_whole_configuration_is_told_as_recorded",
+        ]),
+    ),
     (
         "58-pg-plugins-value-forms.txt",
         Played(&["broken_plugins::names_are_taken_from_the_list_as_they_stand"]),
@@ -201,7 +223,7 @@ const SCENARIOS: &[(&str, How)] = &[
         Played(&["after_failure::on_a_database_nothing_but_a_good_reload_heals_readiness"]),
     ),
     ("75-dbless-kong-drain.txt", Played(&["drain::draining_is_announced_and_ended_by_a_reload"])),
-    ("80-hybrid-plugin-missing-on-dp.txt", Left("control planes and data planes are not played")),
+    ("80-hybrid-plugin-missing-on-dp.txt", HYBRID),
     (
         "91-preflight-verdicts.txt",
         Played(&["lua_surroundings::statements_pass_and_fail_where_kong_lets_them"]),

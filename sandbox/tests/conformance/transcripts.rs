@@ -104,3 +104,27 @@ fn kong_env_has_every_recorded_key() {
         assert!(node.kong_env_line(key).is_some(), "{key}");
     }
 }
+
+#[test]
+#[ignore = "needs the recordings themselves: KONG_GOLDEN=DIR"]
+fn the_whole_configuration_is_told_as_recorded() {
+    let recorded = std::fs::read_to_string(recordings().join("57-cli-vv.txt")).unwrap();
+    let entry = regex::Regex::new(r"(?m)\[debug\] ([a-z_]+) = (.*)$").unwrap();
+    let node = Node::new(&Datastore::Declarative(DECLARATIVE));
+    let ran = node.kong("check <CONF> --vv");
+    let shape = |value: &str| match value.chars().next() {
+        Some(first @ ('"' | '{')) => first,
+        Some('t' | 'f') => 't',
+        _ => '0',
+    };
+    let ours: std::collections::BTreeMap<String, String> =
+        entry.captures_iter(&ran.out).map(|c| (c[1].to_owned(), c[2].to_owned())).collect();
+    let mut compared = 0;
+    for found in entry.captures_iter(&recorded) {
+        let (key, value) = (&found[1], &found[2]);
+        let shown = ours.get(key).unwrap_or_else(|| panic!("{key} is not told"));
+        assert_eq!(shape(shown), shape(value), "{key}: {shown} for {value}");
+        compared += 1;
+    }
+    assert!(compared >= 100, "only {compared} settings");
+}

@@ -27,3 +27,43 @@ fn unknown_commands_print_the_usage_to_stderr_and_exit_1() {
         assert!(ran.err.contains("\n prepare\n quit\n reload\n restart\n"), "{}", ran.err);
     }
 }
+
+#[test]
+fn more_words_come_with_their_level() {
+    let node = Node::dbless();
+    let stamps = regex::Regex::new(r"(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ").unwrap();
+    let said = |line: &str| {
+        let ran = node.kong(line);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+        assert_eq!(stamps.find_iter(&ran.out).count(), ran.out.lines().count(), "{line}: {}", ran.out);
+        stamps.replace_all(&ran.out, "").into_owned()
+    };
+    let versions = "[verbose] Kong: 3.9.1\n[debug] ngx_lua: 10026\n[debug] nginx: 1025003\n[debug] Lua: LuaJIT \
+                    2.1-20231117\n";
+    let reload = said("reload -c <CONF> -p <PREFIX> --vv");
+    assert!(
+        reload.starts_with(&format!("{versions}[verbose] prefix in use: <PREFIX>\n[debug] ")),
+        "{reload}"
+    );
+    let end = "[debug] sending signal to pid at: <PREFIX>/pids/nginx.pid\n[debug] reloading nginx: \
+               <OPENRESTY>/nginx/sbin/nginx -p <PREFIX> -c nginx.conf -s reload\n[info] Kong reloaded\n";
+    assert!(reload.ends_with(end), "{reload}");
+    for line in [
+        "anonymous_reports = false",
+        "admin_ssl_cert_key = \"******\"",
+        "admin_gui_listen = {\"off\"}",
+        "plugins = {\"bundled\",\"golden\"}",
+        "cluster_data_plane_purge_delay = 1209600",
+        "nginx_worker_processes = \"2\"",
+    ] {
+        assert!(reload.contains(&format!("[debug] {line}\n")), "{line}: {reload}");
+    }
+    let check = said("check <CONF> --vv");
+    let start = format!(
+        "{versions}[verbose] reading config file at <CONF>\n[debug] reading environment variables\n[verbose] prefix in use: \
+         <PREFIX>\n"
+    );
+    assert!(check.starts_with(&start), "{check}");
+    assert!(check.ends_with("[info] configuration at <CONF> is valid\n"), "{check}");
+    assert_eq!(said("check <CONF> --v").lines().count(), 4);
+}

@@ -61,6 +61,11 @@ pub fn run_if_asked() {
 
 /// Exit code of an agent that follows the spec in `spec.json`; what it had to say at the end is in `conditions.json`.
 pub async fn run(job: &Job, policy: Policy) -> i32 {
+    run_watched(job, policy, |_| None).await
+}
+
+/// As [`run`], with an eye on every report; a number ends it.
+pub async fn run_watched(job: &Job, policy: Policy, mut look: impl FnMut(&NodeStatus) -> Option<i32>) -> i32 {
     let spec: NodeSpec = serde_json::from_slice(&std::fs::read(job.path("spec.json")).unwrap()).unwrap();
     let bin: PathBuf = std::fs::read_to_string(job.path("bin")).unwrap().into();
     let gateway = Arc::new(Kong::new(KongConfig {
@@ -87,6 +92,9 @@ pub async fn run(job: &Job, policy: Policy) -> i32 {
     let code = loop {
         let status = reported.borrow_and_update().clone();
         let mut plugins = status.plugins.values();
+        if let Some(code) = look(&status) {
+            break code;
+        }
         let drifted = policy.heal && status.conditions.iter().any(|c| c.code.starts_with("DRIFT_"));
         if status.spec_hash == spec.hash() && !drifted && is_done(&spec, &status, &job.lua_dir()) {
             break 0;

@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::PathBuf;
-use std::process::Command;
+use std::os::unix::fs::chown;
 
+use kctl_tests::small::Small;
 use kctl_tests::until;
 use serde_json::json;
 
@@ -184,42 +183,13 @@ fn a_prefix_that_kong_cannot_write_is_told() {
     assert_eq!(doctor(&node, &[]).0, 0);
 }
 
-/// A small file system, gone again with the test.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf) -> Option<Self> {
-        fs::create_dir_all(&at).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(&at).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("nothing can be mounted here; not tried");
-            return None;
-        }
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
-        Some(Self(at))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ended = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_comes_before_everything_that_it_hinders() {
-    if !is_root() {
-        return;
-    }
     let node = with_plugins("plugins = bundled,foo", &["foo"]);
-    let Some(_small) = Small::mount(node.prefix()) else { return };
+    let Some(small) = Small::mount(&node.prefix(), "size=64m") else { return };
     node.start();
     assert_eq!(doctor(&node, &[]).0, 0);
-    let ballast = node.prefix().join("ballast");
-    let mut file = fs::File::create(&ballast).unwrap();
-    while file.write_all(&[1; 1 << 16]).is_ok() {}
-    drop(file);
+    let ballast = small.fill(0);
     replace(&node, "plugins = bundled,foo", "plugins = bundled,foo,ghost");
     let before = node.read_conf();
     first(&node, "DISK_FULL");

@@ -224,6 +224,16 @@ impl Node {
         kctl_tests::until("the Admin API", 30, || self.get("/").ok());
     }
 
+    /// `kong start` that becomes the master.
+    pub fn in_foreground(&self) -> std::process::Child {
+        let mut command = Command::new(&self.bin);
+        command.args(["start", "-c"]).arg(self.conf()).current_dir("/").env_clear();
+        for key in ["PATH", "HOME"] {
+            command.env(key, std::env::var_os(key).unwrap_or_default());
+        }
+        command.stdout(std::process::Stdio::null()).spawn().unwrap()
+    }
+
     pub fn stop(&self) {
         // nginx takes its pid file away a moment before it is gone.
         let pid = self.pid();
@@ -245,7 +255,7 @@ impl Node {
         fs::read_to_string(self.prefix().join(name)).ok()?.trim().parse().ok()
     }
 
-    fn pid_is_alive(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.pid().is_some_and(is_alive)
     }
 
@@ -300,6 +310,15 @@ impl Node {
 
     pub fn gateway_with(&self, preflight: Preflight) -> Kong {
         Kong::new(KongConfig { preflight, ..self.config() })
+    }
+
+    /// An adapter that brings changes in by restarts.
+    pub fn restarting(&self) -> Kong {
+        Kong::new(KongConfig { apply: Apply::Restart, ..self.config() })
+    }
+
+    pub fn restarting_with(&self, bin: PathBuf) -> Kong {
+        Kong::new(KongConfig { apply: Apply::Restart, bin, ..self.config() })
     }
 
     pub fn gateway_on(&self, bin: PathBuf, limits: Limits) -> Kong {
@@ -372,11 +391,11 @@ impl Drop for Node {
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- error.log\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
-        if self.pid_is_alive() {
+        if self.is_up() {
             self.signal("CONT");
             let _ended = self.ask_to_stop();
             let start = std::time::Instant::now();
-            while self.pid_is_alive() && start.elapsed().as_secs() < 10 {
+            while self.is_up() && start.elapsed().as_secs() < 10 {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }

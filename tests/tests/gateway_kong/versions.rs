@@ -21,7 +21,7 @@ return H
 
 const OLD_SCHEMA: &str = r#"return { fields = { value = { type = "string", default = "hi" } } }"#;
 
-fn plugin(node: &Node, release: &str, more: &str) -> Wanted {
+pub fn plugin(node: &Node, release: &str, more: &str) -> Wanted {
     if node.since(3, 0) {
         return node.plugin("hello", release, more);
     }

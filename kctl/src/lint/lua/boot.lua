@@ -161,13 +161,13 @@ local standin = setmetatable({
 local preload = { ["kong.standin.host"] = function() return standin end }
 for module, source in pairs { ["kong.standin.request"] = "request", ["kong.standin.version"] = "version",
   ["kong.standin.validators"] = "validators", ["kong.standin.pdk"] = "pdk", ["resty.timerng"] = "timerng",
-  ["kong.standin.typedefs"] = "typedefs", ["kong.standin.bundled"] = "bundled" } do
+  ["kong.standin.typedefs"] = "typedefs", ["kong.standin.bundled"] = "bundled",
+  ["kong.vendor.classic"] = "classic", ["kong.plugins.base_plugin"] = "base_plugin" } do
   preload[module] = function(name) return host.prelude(source)(name) end
 end
 preload["kong.pdk.tracing"] = function() return proxy "kong.tracing" end
 for name, made in pairs(host.prelude("builtin")(standin, { proxy = proxy })) do preload[name] = made end
 preload["kong.db.schema.typedefs"] = function() return host.prelude("own:typedefs")(host, require "kong.standin.typedefs") end
-preload["kong.plugins.base_plugin"] = function() return host.prelude("own:base_plugin")() end
 preload["kong.meta"] = function()
   local v = host.kong
   local text = v.major .. "." .. v.minor .. ".0"

@@ -19,10 +19,7 @@ const BOOT: &str = include_str!("../lua/boot.lua");
 const META: &str = include_str!("../lua/meta.lua");
 const JUDGE: &str = include_str!("../lua/judge.lua");
 /// Sources of our own that stand in for Kong's; the others are the stand-in's.
-const OWN: [(&str, &str); 2] = [
-    ("typedefs", include_str!("../lua/typedefs.lua")),
-    ("base_plugin", include_str!("../lua/base_plugin.lua")),
-];
+const OWN: [(&str, &str); 1] = [("typedefs", include_str!("../lua/typedefs.lua"))];
 
 /// Says everything about the plugin, in the order in which it is found.
 pub fn judge(job: &PluginJob, files: Vec<Vec<u8>>, say: Say) {

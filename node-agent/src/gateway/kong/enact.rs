@@ -48,6 +48,7 @@ impl Kong {
         let change = change_for(wanted);
         let (conf, edited) = self.edited(&change).map_err(refused)?;
         ensure_room(&[self.prefix(), &self.config.state_dir], 0).map_err(refused)?;
+        self.can_be_restarted(&armed).map_err(refused)?;
         effective::check_directives(&conf, &armed, &self.ours, &self.explained(wanted)).map_err(refused)?;
         let names = self.names(&edited).map_err(refused)?;
         self.nothing_in_the_way(&armed, &tree, &names).await.map_err(waiting)?;
@@ -98,11 +99,12 @@ impl Kong {
         let environment = self.environment(&cli, &edited, &armed, tree.as_ref().map(|t| t.master)).await?;
         self.write(&change)?;
         self.prepare(&cli, &environment).await?;
-        if tree.is_none() && self.restarts() {
-            // What was being put in did not start; what ran before will.
+        if tree.is_none() && (self.restarts() || self.record.memory().stopped_by_us()) {
+            // What was being put in did not start, or was not given the time to; what ran before will.
             progress(StepWord::Reloading);
             let log = ErrorLog::from_now(&armed.error_logs(self.prefix()));
             let mut down = Before::down(log);
+            self.record.restarting()?;
             self.restart(&cli, &environment).await?;
             progress(StepWord::Proving);
             return self.prove(before, &mut down).await;
@@ -286,6 +288,8 @@ impl Kong {
         progress(StepWord::Reloading);
         if self.restarts() {
             before.restarts = true;
+            // Should this process end before Kong is up again, the next one starts it.
+            self.record.restarting().map_err(Unproven::NotSent)?;
             self.restart(cli, environment).await.map_err(Unproven::Sent)?;
             progress(StepWord::Proving);
             return self.prove(wanted, &mut before).await.map_err(Unproven::Sent);
@@ -319,6 +323,21 @@ impl Kong {
         passed("kong.reload", "done").map_err(Unproven::Sent)?;
         progress(StepWord::Proving);
         self.prove(wanted, &mut before).await.map_err(Unproven::Sent)
+    }
+
+    /// A Kong in the foreground belongs to its supervisor: `kong restart` would end it, and itself become another one.
+    ///
+    /// # Errors
+    /// `RESTART_IN_FOREGROUND`.
+    pub(super) fn can_be_restarted(&self, armed: &KongEnv) -> Result<(), Failure> {
+        let in_foreground =
+            ["nginx_main_daemon", "nginx_daemon"].iter().any(|key| armed.get(key) == Some("off"));
+        if !self.restarts() || !in_foreground {
+            return Ok(());
+        }
+        let message = "this node's Kong runs in the foreground (nginx_main_daemon = off), where only its supervisor can \
+                       restart it";
+        Err(Failure::new("RESTART_IN_FOREGROUND", message))
     }
 
     /// Stops Kong and starts it with the node's file; when that fails, nothing runs.

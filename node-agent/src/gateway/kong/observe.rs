@@ -50,6 +50,7 @@ impl Kong {
             Err(failure) => seen.trouble = Some(failure),
         }
         let tree = Tree::of(self.prefix());
+        seen.stopped_by_us = tree.is_none() && self.record.memory().stopped_by_us();
         seen.facts.state = match &tree {
             None => KongState::Down,
             Some(tree) if tree.stopped => KongState::Stopped,

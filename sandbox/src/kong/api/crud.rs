@@ -100,7 +100,9 @@ impl Target<'_> {
         match self.request.parts.method {
             Method::GET | Method::HEAD => {
                 let data = read(self.node)?;
-                self.in_scope(&data, &key).map(|entity| (200, entity.clone())).ok_or_else(ApiError::not_found)
+                let stored = self.in_scope(&data, &key).ok_or_else(ApiError::not_found)?;
+                let read = self.as_read(vec![stored.clone()])?;
+                read.into_iter().next().map(|entity| (200, entity)).ok_or_else(ApiError::not_found)
             }
             Method::PATCH => self.update(&key),
             Method::PUT => self.upsert(&key),
@@ -116,13 +118,17 @@ impl Target<'_> {
         fits.then_some(entity)
     }
 
+    fn as_read(&self, stored: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+        self.node.engine.read(self.kind, stored).map_err(|error| refused(Refusal::Thrown(error.to_string())))
+    }
+
     fn list(&self) -> Answer {
         let args = body::form(self.request.parts.uri.query().unwrap_or_default());
         let arg = |name: &str| args[name].as_str().map(str::to_owned);
         let query = PageQuery { size: arg("size"), offset: arg("offset"), tags: arg("tags") };
         let scope: Scope<'_> = self.parent.as_ref().map(|(field, id)| (*field, id.as_str()));
         let page = read(self.node)?.page(self.kind, scope, &query)?;
-        let mut answer = json!({"data": page.data, "next": null});
+        let mut answer = json!({"data": self.as_read(page.data)?, "next": null});
         if let Some(offset) = page.offset {
             let mut next = format!("{}?offset={offset}", self.path);
             if self.parent.is_none() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// A parsed command line.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Args {
     /// `-c`, `--conf`.
     pub conf: Option<PathBuf>,
@@ -17,6 +17,8 @@ pub struct Args {
     pub all: bool,
     /// `--v` or `--vv`.
     pub verbose: bool,
+    /// `--vv`.
+    pub debug: bool,
     /// Everything that is no flag.
     pub words: Vec<String>,
 }
@@ -48,7 +50,8 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Args, String> {
                 value()?;
             }
             "a" | "all" => args.all = true,
-            "v" | "vv" => args.verbose = true,
+            "v" => args.verbose = true,
+            "vv" => (args.verbose, args.debug) = (true, true),
             "run-migrations" | "y" | "yes" | "q" | "quiet" | "f" | "force" => {}
             other => return Err(format!("{other}: unknown option")),
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::Args;
-use super::{Failure, Outcome, Output, loading};
+use super::{Failure, Outcome, Output, loading, verbose};
 use crate::kong::conf::{Conf, DEFAULT_FILES, Sources};
 use crate::kong::db::{Store, UNREACHABLE};
 use crate::kong::{log, prefix, version};
@@ -33,7 +33,10 @@ pub fn check(args: &Args, output: &mut Output) -> Outcome {
         Failure::Plain(lines)
     };
     let text = Conf::read_file(&path).map_err(|error| complain(vec![error]))?;
-    Conf::load(&Sources { text: Some(&text), environment: true, prefix: None }).map_err(complain)?;
+    verbose::reading(args, &path);
+    let conf =
+        Conf::load(&Sources { text: Some(&text), environment: true, prefix: None }).map_err(complain)?;
+    verbose::configuration(args, &conf);
     output.say(format!("configuration at {} is valid", path.display()));
     Ok(())
 }

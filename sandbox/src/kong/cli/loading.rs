@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::Args;
+use super::verbose;
 use crate::kong::conf::{Conf, DEFAULT_FILES, Sources};
 use crate::kong::prefix;
 
@@ -23,7 +24,12 @@ pub fn text(args: &Args) -> Result<Option<String>, String> {
 /// The configuration from file, environment and arguments.
 pub fn conf(args: &Args) -> Result<Conf, String> {
     let text = text(args)?;
-    from_text(text.as_deref(), args.prefix.as_deref())
+    if let Some(file) = file(args) {
+        verbose::reading(args, &file);
+    }
+    let conf = from_text(text.as_deref(), args.prefix.as_deref())?;
+    verbose::configuration(args, &conf);
+    Ok(conf)
 }
 
 /// The configuration from `TEXT`, environment and arguments.

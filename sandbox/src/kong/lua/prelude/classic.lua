@@ -13,6 +13,14 @@ function Object:extend()
   return setmetatable(class, self)
 end
 
+function Object:implement(...)
+  for _, mixin in ipairs { ... } do
+    for key, value in pairs(mixin) do
+      if self[key] == nil and type(value) == "function" then self[key] = value end
+    end
+  end
+end
+
 function Object:is(class)
   local meta = getmetatable(self)
   while meta do

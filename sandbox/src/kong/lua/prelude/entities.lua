@@ -148,8 +148,16 @@ local function merge(stored, patch)
   return stored
 end
 
+-- A stored row as it is read with the schemas that are loaded now.
+function M.read(entity, stored, loaded)
+  local own = entity == "plugins" and loaded[stored.name]
+  if not own or host.version_num < 1000000 then return stored end
+  return schema_of.reshape(M.plugin_schema(own), stored)
+end
+
 -- `stored` changed by `patch`.
 function M.update(entity, stored, patch, loaded, infer)
+  stored = M.read(entity, stored, loaded)
   local merged = merge(stored, patch)
   if patch.updated_at == nil then merged.updated_at = nil end
   local schema, errors = schema_for(entity, merged, loaded)

@@ -56,6 +56,11 @@ end
 function M.insert(entity, value, infer) return entities.insert(entity, value, state.schemas, infer) end
 function M.update(entity, stored, patch, infer) return entities.update(entity, stored, patch, state.schemas, infer) end
 
+function M.read(entity, rows)
+  for index, row in ipairs(rows) do rows[index] = entities.read(entity, row, state.schemas) end
+  return rows
+end
+
 -- A schema in the form of the Admin API, or nil.
 function M.schema(kind, name)
   local schema
@@ -141,7 +146,7 @@ end
 -- Replaces the plugins iterator by one over `rows`, the rows of the datastore's plugins table.
 function M.build_iterator(rows)
   local entries, used = {}, {}
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(M.read("plugins", rows)) do
     local handler = state.handlers[row.name]
     if handler and row.enabled ~= false then
       local config = without_nulls(type(row.config) == "table" and row.config or {})

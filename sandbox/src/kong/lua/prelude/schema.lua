@@ -277,6 +277,37 @@ function validate_field(field, value, context)
   return value, err
 end
 
+-- A stored value in the shape that `field` has now: unknown fields go, missing ones get their default, or null where
+-- nothing is required. Nothing is validated.
+local function reshape(field, value)
+  if value == nil then
+    if field.default ~= nil then return copy(field.default) end
+    if field.type == "record" and field.required and not field.abstract then
+      value = {}
+    else
+      return not field.required and null or nil
+    end
+  end
+  if type(value) ~= "table" then return value end
+  if field.type == "record" and field.fields then return M.reshape(field, value) end
+  if (field.type == "array" or field.type == "set") and type(field.elements) == "table" then
+    local out = setmetatable({}, array_mt)
+    for index, item in ipairs(value) do out[index] = reshape(field.elements, item) end
+    return out
+  end
+  return value
+end
+
+-- `value` as a row of the datastore is read under a schema that may have changed since it was written.
+function M.reshape(schema, value)
+  local out = {}
+  for _, entry in ipairs(schema.fields) do
+    local name, field = next(entry)
+    out[name] = reshape(field, value[name])
+  end
+  return out
+end
+
 -- Validates `value` under `schema` and completes it. Returns the entity, or nil and a table of errors by field.
 -- `context.auto(name, field)` supplies ids and times; `context.infer` says that values came from a form.
 function M.process(schema, value, context)

@@ -219,3 +219,42 @@ fn a_new_plugin_runs_as_it_is() {
     let bundled = kctl(cluster.temp(), &["plugin", "new", "key-auth"]);
     assert!(bundled.code == 1 && bundled.err.contains("PLUGIN_BUNDLED"), "{bundled:?}");
 }
+
+#[test]
+fn what_nginx_needs_is_declared_beside_the_handler_or_on_the_command_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let toml = "[nginx]\nnginx_http_lua_shared_dict = \"my_cache 10m\"\n";
+    let root = plugins::needs_dict(temp.path(), "needy", "1.0.0", "my_cache", Some(toml));
+    let pack = |args: &[&str]| {
+        let ran = kctl(temp.path(), &[&["plugin", "pack"], args, &["-o", "json"]].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()
+    };
+    let need = "nginx_http_lua_shared_dict = my_cache 10m";
+    for format in ["rock", "tar-gz"] {
+        let declared = pack(&[root.to_str().unwrap(), "--format", format, "--file", "packed"]);
+        assert_eq!(declared["nginx"], serde_json::json!([need]));
+        let again = pack(&["packed", "--file", "again"]);
+        assert_eq!(
+            (&again["digest"], &again["nginx"]),
+            (&declared["digest"], &declared["nginx"]),
+            "{format}"
+        );
+    }
+    let lint =
+        |args: &[&str]| kctl(temp.path(), &[&["plugin", "lint", root.to_str().unwrap()], args].concat());
+    assert!(!lint(&[]).out.contains("SHARED_DICT_UNDECLARED"));
+    std::fs::remove_file(root.join("kong/plugins/needy/kctl.toml")).unwrap();
+    let ran = lint(&[]);
+    assert!(ran.code == 0 && ran.out.contains("SHARED_DICT_UNDECLARED"), "{ran:?}");
+    assert!(
+        !lint(&["--nginx", "nginx_http_lua_shared_dict=my_cache 10m"]).out.contains("SHARED_DICT_UNDECLARED")
+    );
+    let given = pack(&[root.to_str().unwrap(), "--nginx", "nginx_http_lua_shared_dict=my_cache 10m"]);
+    assert_eq!(given["nginx"], serde_json::json!([need]));
+    let ran = lint(&["--nginx", "nginx_http_lua_shared_dict=a 1m; user root"]);
+    assert!(ran.code == 64 && ran.err.contains("NGINX_INVALID"), "{ran:?}");
+    std::fs::write(root.join("kong/plugins/needy/kctl.toml"), "[nginx]\nplugins = \"x\"\n").unwrap();
+    let ran = lint(&[]);
+    assert!(ran.code == 1 && ran.out.contains("DECLARATION_INVALID"), "{ran:?}");
+}

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::Failure;
 use sha2::{Digest as _, Sha256};
 
@@ -121,6 +122,11 @@ impl KongEnv {
 
     pub fn generation(&self, ours: &OurPath) -> Option<PathBuf> {
         self.conf.generation(ours)
+    }
+
+    /// What Kong handed on to nginx.
+    pub fn nginx(&self) -> BTreeSet<NginxSetting> {
+        self.conf.nginx()
     }
 
     pub fn users_lua_path(&self, ours: &OurPath) -> String {

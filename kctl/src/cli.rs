@@ -246,6 +246,11 @@ pub struct SourceArgs {
     /// Take shared libraries too.
     #[arg(long)]
     pub allow_native: bool,
+    /// Build a rockspec of another build type than builtin or none (make, cmake, command, …) with this machine's LuaRocks
+    /// and pack what comes out. Its commands are arbitrary code and run here, as you; nodes never build anything. Hooks
+    /// stay off, nothing is fetched.
+    #[arg(long, conflicts_with = "ignore_rockspec")]
+    pub allow_build: bool,
     /// A directive that nginx has to be given for the plugin, as a setting of kong.conf, beside those that `kctl.toml`
     /// beside its handler.lua declares; repeat it for more. Part of the release.
     #[arg(long, value_name = "KEY=VALUE", value_parser = nginx)]

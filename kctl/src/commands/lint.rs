@@ -6,6 +6,7 @@ use kctl_shared::package::{LoadOptions, Loaded, Package, PackageError, gather, l
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 use kctl_shared::proto::v1::{ListPluginsRequest, PluginView};
 
+use crate::build;
 use crate::cli::{Format, JudgeArgs, LintArgs, SourceArgs};
 use crate::client::Client;
 use crate::fail::{Fail, Outcome};
@@ -111,9 +112,14 @@ pub fn take(source: &SourceArgs) -> Outcome<Loaded> {
     Ok(with_more(source, &options, loaded).map_err(Fault::from)?)
 }
 
-/// As it lies.
+/// As it lies, or built where that is needed and allowed.
 fn read(source: &SourceArgs, options: &LoadOptions) -> Result<Loaded, PackageError> {
-    load_all_about(&source.reference, options, &Sandboxed)
+    match load_all_about(&source.reference, options, &Sandboxed) {
+        Err(e) if e.code == "ROCKSPEC_BUILD_TYPE" && source.allow_build => {
+            build::built(&source.reference, options)
+        }
+        loaded => loaded,
+    }
 }
 
 /// With the modules of the dependencies that were given along, and what it was said to need of nginx.

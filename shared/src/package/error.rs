@@ -74,7 +74,10 @@ fn default_hint(code: &str) -> &'static str {
         "ROCKSPEC_NAME_MISMATCH" => {
             "rename the rockspec or correct what it says, or take the files as they lie with --ignore-rockspec"
         }
-        "ROCKSPEC_BUILD_TYPE" | "ROCKSPEC_HOOKS" => {
+        "ROCKSPEC_BUILD_TYPE" => {
+            "build it on this machine with --allow-build; or, if the Lua files are enough, take them as they lie with --ignore-rockspec"
+        }
+        "ROCKSPEC_HOOKS" => {
             "no command of a rockspec is run here; if the Lua files are enough, take them as they lie with --ignore-rockspec"
         }
         "FILE_CHANGED" => "run it again when nothing writes to the directory",

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use kctl_shared::digest::Digest;
-use kctl_shared::method::Method;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::{EntityTask, NodeSpec, PluginSpec};
 
@@ -40,19 +38,19 @@ fn plugin_spec(
     plugin: &Plugin,
     operation: Option<&Operation>,
 ) -> Option<PluginSpec> {
-    let reference = |d: Digest, method: &Method| state.release_ref(&d, method);
     let mut spec = PluginSpec { grant: plugin.grant, ..PluginSpec::default() };
     let at_rest = plugin.release.filter(|_| plugin.target.includes(node));
-    let at_rest = at_rest.and_then(|d| reference(d, &plugin.method));
+    let at_rest = at_rest.and_then(|d| state.release_ref(&d, &plugin.method, plugin.set_nginx));
     let mut named = at_rest.is_some();
     spec.staged.extend(at_rest.clone());
     spec.enabled = at_rest;
     let Some(operation) = operation else { return named.then_some(spec) };
 
     // Each step that was dispatched to the node moves its spec; what it ends at is what the node should be.
-    let release = reference(operation.release, &operation.method);
+    let release = state.release_ref(&operation.release, &operation.method, operation.set_nginx);
     let previous = operation.previous.filter(|_| plugin.target.includes(node));
-    let previous = previous.and_then(|d| reference(d, &operation.previous_method));
+    let (method, set_nginx) = (&operation.previous_method, operation.previous_set_nginx);
+    let previous = previous.and_then(|d| state.release_ref(&d, method, set_nginx));
     for step in &operation.steps {
         let Some(grant) = step.nodes.get(node).and_then(|n| n.grant) else { continue };
         named = true;

@@ -47,9 +47,9 @@ impl Sources<'_> {
         let operation = plugin.operation.as_ref().and_then(|id| self.state.operations.get(id));
         let digest = plugin.release.or(operation.map(|o| o.release));
         let release = digest.and_then(|d| self.state.releases.get(&d));
-        let method = match operation {
-            Some(first) if plugin.release.is_none() => &first.method,
-            _ => &plugin.method,
+        let (method, set_nginx) = match operation {
+            Some(first) if plugin.release.is_none() => (&first.method, first.set_nginx),
+            _ => (&plugin.method, plugin.set_nginx),
         };
         let targets = self.state.nodes_of(group).filter(|(id, _)| plugin.target.includes(id));
         let (mut enabled, mut total) = (0, 0);
@@ -80,6 +80,8 @@ impl Sources<'_> {
             references,
             method: method.name().into(),
             place: method.place().into(),
+            nginx: release.map_or_else(Vec::new, |r| r.nginx.iter().map(ToString::to_string).collect()),
+            set_nginx,
         }
     }
 
@@ -131,6 +133,7 @@ impl Sources<'_> {
             digest: operation.release.to_string(),
             method: operation.method.name().into(),
             place: operation.method.place().into(),
+            set_nginx: operation.set_nginx,
         }
     }
 

@@ -74,7 +74,10 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Cluster(_) => read::cluster(&verb()?).await,
         Command::Plugin(command) => match command {
             PluginCommand::New(args) => new::run(&printer, &args),
-            PluginCommand::Lint(args) => lint::run(&printer, &args),
+            PluginCommand::Lint(args) => {
+                let client = if args.against_cluster { Some(verb()?.client) } else { None };
+                lint::run(&printer, client.as_ref(), &args).await
+            }
             PluginCommand::Pack(args) => pack::run(&printer, &args),
             PluginCommand::Install(args) => install::run(&verb()?, *args).await,
             PluginCommand::Remove(args) => remove::run(&verb()?, args).await,

@@ -10,6 +10,8 @@
 //! Nothing a plugin does can hurt more than its own child; a child that dies is a finding.
 
 mod child;
+mod clashes;
+mod dicts;
 mod job;
 mod modules;
 mod report;
@@ -21,6 +23,7 @@ mod show;
 mod target;
 
 pub use child::VERB;
+pub use clashes::{Others, clashes};
 pub use report::{Report, judge};
 pub use rockspec::Sandboxed;
 pub use rules::{Policy, policy};

@@ -1,5 +1,6 @@
 //! kctl: the command line, and the one executable that carries the daemons and the stand-in Kong for development.
 
+mod build;
 mod cli;
 mod client;
 mod commands;

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::{Entity, Failure, KongFacts, ReleaseRef, StepWord};
 pub(crate) use resolve::extras_list;
 
@@ -44,6 +45,13 @@ pub struct Wanted {
     pub generation: Option<PathBuf>,
 }
 
+impl Wanted {
+    /// What kong.conf has to hand on to nginx for the listed plugins.
+    pub fn nginx(&self) -> BTreeSet<NginxSetting> {
+        self.listed.values().flat_map(ReleaseRef::sets).cloned().collect()
+    }
+}
+
 /// What is observed without touching anything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KongObserved {
@@ -56,6 +64,10 @@ pub struct KongObserved {
     /// Our generation directory in the conf file's and in the armed `lua_package_path`.
     pub conf_generation: Option<PathBuf>,
     pub armed_generation: Option<PathBuf>,
+    /// What the conf file hands on to nginx; `None` when it cannot be read.
+    pub conf_nginx: Option<BTreeSet<NginxSetting>>,
+    /// What Kong handed on when it was prepared last, from wherever.
+    pub armed_nginx: BTreeSet<NginxSetting>,
     /// Names and versions in the running Kong's own words (`plugins.available_on_server`); `None` when it cannot be asked.
     pub loaded: Option<BTreeMap<String, Option<String>>>,
     pub enabled_in_cluster: Option<BTreeSet<String>>,

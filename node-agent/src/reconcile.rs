@@ -257,15 +257,22 @@ impl Round<'_> {
     }
 }
 
-/// Plugins that were proven, and that somebody took out of kong.conf since: the next reload would drop them.
+/// Plugins that were proven, and that somebody took out of kong.conf since, or what they need of nginx: the next reload
+/// would drop them.
 pub fn undone(observed: &Observed) -> impl Iterator<Item = &PluginName> {
     let kong = &observed.kong;
     let moved = kong.conf_generation != observed.proven.generation;
     let listed = |plugin: &PluginName| {
         kong.conf_plugins.as_ref().is_none_or(|names| names.iter().any(|n| n == plugin.as_str()))
     };
+    let given = |release: &ReleaseRef| {
+        kong.conf_nginx.as_ref().is_none_or(|nginx| release.sets().all(|s| nginx.contains(s)))
+    };
     let readable = kong.conf_plugins.is_some();
-    observed.proven.listed.keys().filter(move |plugin| readable && (moved || !listed(plugin)))
+    let proven = observed.proven.listed.iter();
+    proven
+        .filter(move |(plugin, release)| readable && (moved || !listed(plugin) || !given(release)))
+        .map(|(plugin, _)| plugin)
 }
 
 /// Plugins of the spec that stand in the directive although this agent never put them there.

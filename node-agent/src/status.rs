@@ -37,6 +37,7 @@ pub fn compose(
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }
     let Some(spec) = spec else { return status };
+    status.conditions.extend(missing(spec, observed));
     status.observed_generation = spec.generation;
     status.spec_hash = spec.hash();
     let foreign: BTreeSet<_> = reconcile::foreign(spec, observed).collect();
@@ -53,6 +54,20 @@ pub fn compose(
         status.plugins.insert(plugin.clone(), answer);
     }
     status
+}
+
+/// What plugins need of nginx, that kctl was not asked to set and the node's owner did not. Whether Kong loads them all
+/// the same is for the preflight to find.
+fn missing(spec: &NodeSpec, observed: &Observed) -> impl Iterator<Item = Failure> {
+    // Where Kong is started may say it too.
+    let kong = &observed.kong;
+    let nginx = kong.conf_nginx.as_ref().map(|conf| conf | &kong.armed_nginx);
+    spec.plugins.iter().filter_map(move |(plugin, spec)| {
+        let release = spec.preflight.as_ref().or(spec.enabled.as_ref()).filter(|r| !r.set_nginx)?;
+        let lacks: Vec<String> = release.nginx.difference(nginx.as_ref()?).map(ToString::to_string).collect();
+        let message = format!("{plugin} needs what nginx is not given: {}", lacks.join(", "));
+        (!lacks.is_empty()).then(|| Failure::new("NGINX_MISSING", message))
+    })
 }
 
 /// What others did to files and directives of ours.
@@ -105,7 +120,10 @@ fn plugin_status(
     };
     let failure = attempts.failure(plugin, wanted.grant).cloned();
     let mut waiting = attempts.waiting(plugin, wanted.grant).cloned();
-    let as_wanted = proven.map(ReleaseRef::placement) == wanted.enabled.as_ref().map(ReleaseRef::placement);
+    let as_wanted = match (proven, &wanted.enabled) {
+        (Some(proven), Some(enabled)) => proven.is(enabled),
+        (proven, enabled) => proven.is_none() && enabled.is_none(),
+    };
     if as_wanted
         && staged.iter().map(ReleaseRef::placement).eq(wanted.staged.iter().map(ReleaseRef::placement))
     {

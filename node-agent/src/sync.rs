@@ -254,10 +254,14 @@ fn overridden(wanted: &Wanted, own: &BTreeMap<String, String>) -> Result<(), Fau
     let listed = |names: &str| {
         wanted.listed.keys().all(|plugin| names.split(',').any(|n| n.trim() == plugin.as_str()))
     };
+    let nginx: Vec<String> =
+        wanted.nginx().iter().map(|s| format!("KONG_{}", s.key.to_uppercase())).collect();
     let key = if own.get("KONG_PLUGINS").is_some_and(|names| !listed(names)) {
         "KONG_PLUGINS"
     } else if own.contains_key("KONG_LUA_PACKAGE_PATH") && !wanted.listed.is_empty() {
         "KONG_LUA_PACKAGE_PATH"
+    } else if let Some(key) = nginx.iter().find(|key| own.contains_key(*key)) {
+        key
     } else {
         return Ok(());
     };

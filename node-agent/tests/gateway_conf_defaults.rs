@@ -37,7 +37,12 @@ fn check(path: &Path, text: &[u8], grammar: Grammar) {
     let parse = |text: &[u8]| NodeConf::parse(text, grammar).unwrap_or_else(|e| panic!("{shown}: {e}"));
     let edit = |text: &[u8], add: &[&str], remove: &[&str], generation: Option<&str>| {
         let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        let change = Change { add: set(add), remove: set(remove), generation: generation.map(PathBuf::from) };
+        let change = Change {
+            add: set(add),
+            remove: set(remove),
+            generation: generation.map(PathBuf::from),
+            nginx: None,
+        };
         parse(text).edit(&change, &ours).unwrap_or_else(|e| panic!("{shown}: {e}"))
     };
     let names = |text: &[u8]| parse(text).plugins().unwrap().into_iter().collect::<BTreeSet<_>>();

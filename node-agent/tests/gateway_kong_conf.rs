@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kctl_node_agent::gateway::dialect::{Dialect, Grammar};
 use kctl_node_agent::gateway::kong_conf::{Change, KongConf, OurPath, Style};
+use kctl_shared::nginx::NginxSetting;
 use proptest::prelude::*;
 
 fn ours() -> OurPath {
@@ -22,11 +23,11 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 fn add(names: &[&str], n: u64) -> Change {
-    Change { add: set(names), remove: BTreeSet::new(), generation: generation(n) }
+    Change { add: set(names), generation: generation(n), ..Change::default() }
 }
 
 fn take(names: &[&str]) -> Change {
-    Change { add: BTreeSet::new(), remove: set(names), generation: None }
+    Change { remove: set(names), ..Change::default() }
 }
 
 fn edit(text: &str, change: &Change) -> Result<String, &'static str> {
@@ -357,5 +358,78 @@ proptest! {
         let text = format!("{before}plugins = bundled # end\n{after}");
         let edited = edit(&text, &Change { add: set(&["x"]), ..Change::default() }).unwrap();
         prop_assert_eq!(edited, format!("{before}plugins = bundled,x # end\n{after}"));
+    }
+}
+
+fn nginx(settings: &[&str]) -> Change {
+    let settings = settings.iter().map(|s| NginxSetting::parse(s).unwrap()).collect();
+    Change { nginx: Some(settings), ..Change::default() }
+}
+
+const A: &str = "nginx_http_lua_shared_dict=a 1m";
+const B: &str = "nginx_http_lua_shared_dict=b 2m";
+
+#[test]
+fn what_nginx_needs_stands_in_lines_of_ours_and_goes_with_them() {
+    for (text, wanted, expected) in [
+        ("", &[A][..], "nginx_http_lua_shared_dict = a 1m # added by kctl\n"),
+        (
+            "x = 1\n",
+            &[A, B],
+            "x = 1\nnginx_http_lua_shared_dict = a 1m; lua_shared_dict b 2m # added by kctl\n",
+        ),
+        // What the user says already is the user's, however it is spaced.
+        ("nginx_http_lua_shared_dict = a  1m;\n", &[A], "nginx_http_lua_shared_dict = a  1m;\n"),
+        (
+            "nginx_http_lua_shared_dict = mine 1m # why\nx = 1\n",
+            &[A],
+            "nginx_http_lua_shared_dict = mine 1m # why\nnginx_http_lua_shared_dict = mine 1m; lua_shared_dict a 1m # added by \
+             kctl\nx = 1\n",
+        ),
+        (
+            "nginx_http_lua_shared_dict = mine 1m; lua_shared_dict a 1m",
+            &[A, B],
+            "nginx_http_lua_shared_dict = mine 1m; lua_shared_dict a 1m\nnginx_http_lua_shared_dict = mine 1m; lua_shared_dict a \
+             1m; lua_shared_dict b 2m # added by kctl",
+        ),
+    ] {
+        let edited = edit(text, &nginx(wanted)).unwrap();
+        assert_eq!(edited, expected, "{text}");
+        assert_eq!(edit(&edited, &nginx(wanted)).unwrap(), edited, "again");
+        assert_eq!(edit(&edited, &Change { nginx: None, ..Change::default() }).unwrap(), edited, "not asked");
+        let conf = KongConf::parse(edited.as_bytes()).unwrap();
+        assert!(wanted.iter().all(|s| conf.nginx().contains(&NginxSetting::parse(s).unwrap())), "{edited}");
+        assert_eq!(edit(&edited, &nginx(&[])).unwrap(), text, "taken away");
+        if wanted.len() > 1 {
+            let one = edit(&edited, &nginx(&wanted[..1])).unwrap();
+            assert_eq!(one, edit(text, &nginx(&wanted[..1])).unwrap(), "one of two goes");
+        }
+    }
+}
+
+#[test]
+fn a_users_line_that_was_edited_counts_again() {
+    let text = edit("nginx_http_lua_shared_dict = mine 1m\n", &nginx(&[A])).unwrap();
+    let text = text.replacen("mine 1m", "mine 5m", 1);
+    let a = NginxSetting::parse(A).unwrap();
+    assert!(!KongConf::parse(text.as_bytes()).unwrap().nginx().contains(&a), "it has to be written anew");
+    let again = edit(&text, &nginx(&[A])).unwrap();
+    assert!(
+        again.ends_with("nginx_http_lua_shared_dict = mine 5m; lua_shared_dict a 1m # added by kctl\n"),
+        "{again}"
+    );
+}
+
+#[test]
+fn what_contradicts_the_file_or_cannot_be_read_is_refused() {
+    for (text, wanted, code) in [
+        ("nginx_http_lua_shared_dict = a 2m\n", &[A][..], "NGINX_CONFLICT"),
+        ("nginx_http_etag = off; lua_shared_dict a 2m\n", &[A], "NGINX_CONFLICT"),
+        ("nginx_http_client_body_timeout = 5s\n", &["nginx_http_client_body_timeout=9s"], "NGINX_CONFLICT"),
+        ("", &[A, "nginx_http_lua_shared_dict=a 9m"], "NGINX_CONFLICT"),
+        ("nginx_http_lua_shared_dict = {vault://env/x}\n", &[A], "UNMANAGED_VALUE"),
+        ("nginx_http_lua_shared_dict = NONE\n", &[A], "UNMANAGED_VALUE"),
+    ] {
+        assert_eq!(edit(text, &nginx(wanted)), Err(code), "{text}");
     }
 }

@@ -22,7 +22,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 fn edit(text: &str, add: &[&str], remove: &[&str]) -> Result<String, &'static str> {
-    let change = Change { add: set(add), remove: set(remove), generation: None };
+    let change = Change { add: set(add), remove: set(remove), generation: None, nginx: None };
     changed(text, CUSTOM, &change)
 }
 

@@ -6,6 +6,7 @@
 use crate::fault::Fault;
 use crate::method::Method;
 use crate::name::{NodeId, PluginName};
+use crate::nginx::NginxSetting;
 use crate::proto::agent as pb;
 use crate::spec::{
     Entity, EntityReport, EntityTask, Failure, FoundPlugin, Grant, KongFacts, KongState, NodeSpec,
@@ -39,13 +40,27 @@ impl From<&ReleaseRef> for pb::ReleaseRef {
             method: if r.method.is_store() { String::new() } else { r.method.name().into() },
             place: r.method.place().into(),
             make: r.method.makes(),
+            nginx: r
+                .nginx
+                .iter()
+                .map(|s| pb::NginxSetting { key: s.key.clone(), value: s.value.clone() })
+                .collect(),
+            set_nginx: r.set_nginx,
         }
     }
 }
 
 fn release(r: pb::ReleaseRef) -> Result<ReleaseRef, Fault> {
     let method = Method::parse(&r.method, &r.place, r.make).map_err(|e| bad("method", e.message))?;
-    Ok(ReleaseRef { digest: r.digest.parse().map_err(|e| bad("digest", e))?, version: r.version, method })
+    let setting = |s: &pb::NginxSetting| NginxSetting::new(&s.key, &s.value);
+    let nginx = r.nginx.iter().map(setting).collect::<Result<_, _>>();
+    Ok(ReleaseRef {
+        digest: r.digest.parse().map_err(|e| bad("digest", e))?,
+        version: r.version,
+        method,
+        nginx: nginx.map_err(|e| bad("nginx setting", e.message))?,
+        set_nginx: r.set_nginx,
+    })
 }
 
 fn releases<C: FromIterator<ReleaseRef>>(r: Vec<pb::ReleaseRef>) -> Result<C, Fault> {

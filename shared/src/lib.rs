@@ -4,7 +4,7 @@
 //! - [`spec`]: what a node should be ([`spec::NodeSpec`]) and what its agent last proved it to be ([`spec::NodeStatus`]).
 //! - [`convert`]: domain to protobuf and back; nothing else in the workspace translates the agent protocol.
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
-//! - [`method`]: how a release gets onto a node.
+//! - [`method`]: how a release gets onto a node; [`nginx`]: what it needs of nginx.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
 //! - [`codes`]: every stable code and what it means.
 //! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod fault;
 pub mod method;
 pub mod name;
+pub mod nginx;
 pub mod package;
 pub mod proto;
 pub mod spec;

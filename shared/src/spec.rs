@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::method::Method;
 use crate::name::{NodeId, PluginName};
+use crate::nginx::NginxSetting;
 
 /// Log position of the entry that authorised something: unique, ordered, never reused. Several commands may share one
 /// log entry, hence the offset.
@@ -35,6 +36,12 @@ pub struct ReleaseRef {
     // Left out where it is the default, so that what was written and hashed before there were methods stays the same.
     #[serde(default, skip_serializing_if = "Method::is_store")]
     pub method: Method,
+    /// What it needs of nginx, as the release declares it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nginx: BTreeSet<NginxSetting>,
+    /// kctl was asked to set that in kong.conf while the release is enabled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_nginx: bool,
 }
 
 /// One release placed in one way; what an agent keeps apart on its disk.
@@ -47,7 +54,13 @@ pub struct Placement {
 impl ReleaseRef {
     /// Placed by the default method.
     pub fn new(version: impl Into<String>, digest: Digest) -> Self {
-        Self { version: version.into(), digest, method: Method::default() }
+        Self {
+            version: version.into(),
+            digest,
+            method: Method::default(),
+            nginx: BTreeSet::new(),
+            set_nginx: false,
+        }
     }
 
     #[must_use]
@@ -59,9 +72,14 @@ impl ReleaseRef {
         Placement { digest: self.digest, method: self.method.clone() }
     }
 
-    /// The same files, placed in the same way; versions are not compared.
+    /// What the agent puts into kong.conf for it.
+    pub fn sets(&self) -> impl Iterator<Item = &NginxSetting> {
+        self.nginx.iter().filter(|_| self.set_nginx)
+    }
+
+    /// The same files, placed in the same way, with the same settings; versions are not compared.
     pub fn is(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.method == other.method
+        self.digest == other.digest && self.method == other.method && self.sets().eq(other.sets())
     }
 }
 

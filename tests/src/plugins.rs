@@ -37,6 +37,16 @@ pub fn good(root: &Path, name: &str, version: &str) -> PathBuf {
     write(root, &format!("{name}-{version}"), name, Some(&handler(version, "")), Some(SCHEMA))
 }
 
+/// Loads only where nginx makes the shared dictionary `dict`; `more` stands in its kctl.toml.
+pub fn needs_dict(root: &Path, name: &str, version: &str, dict: &str, more: Option<&str>) -> PathBuf {
+    let code = format!("local cache = ngx.shared.{dict}\ncache:set(\"x\", 1)\n");
+    let base = write(root, &format!("{name}-{version}"), name, Some(&handler(version, &code)), Some(SCHEMA));
+    if let Some(text) = more {
+        std::fs::write(base.join("kong/plugins").join(name).join("kctl.toml"), text).unwrap();
+    }
+    base
+}
+
 /// Loads in every preflight, but `init_worker` throws once workers start.
 pub fn broken_init_worker(root: &Path, name: &str, version: &str) -> PathBuf {
     let more = "function Handler:init_worker()\n  error(\"init_worker went wrong\")\nend\n";

@@ -280,3 +280,25 @@ fn an_install_is_judged_first_and_nothing_is_touched() {
         assert!(ran.err.contains(line), "{line}: {ran:?}");
     }
 }
+
+#[test]
+fn plugins_of_one_repository_that_pack_one_module_in_two_ways() {
+    let temp = tempfile::tempdir().unwrap();
+    let handler =
+        "local both = require \"resty.both\" return { PRIORITY = 7001, VERSION = \"1.0.0\", x = both }";
+    for (name, text) in [("one", "return 1"), ("two", "return 2")] {
+        plugins::write(temp.path(), &format!("repository/{name}"), name, Some(handler), Some(SCHEMA));
+        let lua = temp.path().join("repository").join(name).join("resty");
+        std::fs::create_dir_all(&lua).unwrap();
+        std::fs::write(lua.join("both.lua"), text).unwrap();
+    }
+    let ran = lint(&temp.path().join("repository"), &["-o", "json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for (at, other) in [(0, "two"), (1, "one")] {
+        let found = json(&ran)[at]["findings"].as_array().unwrap().clone();
+        let clash = found.iter().find(|f| f["rule"] == "MODULE_CLASH").unwrap();
+        assert!(clash["message"].as_str().unwrap().contains(&format!("another one in {other}")), "{clash}");
+    }
+    std::fs::write(temp.path().join("repository/two/resty/both.lua"), "return 1").unwrap();
+    assert!(!lint(&temp.path().join("repository"), &[]).out.contains("MODULE_CLASH"));
+}

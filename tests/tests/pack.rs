@@ -219,3 +219,111 @@ fn a_new_plugin_runs_as_it_is() {
     let bundled = kctl(cluster.temp(), &["plugin", "new", "key-auth"]);
     assert!(bundled.code == 1 && bundled.err.contains("PLUGIN_BUNDLED"), "{bundled:?}");
 }
+
+/// A repository whose rockspec builds with `kind`: the plugin's handler exists only once it was built.
+fn to_be_built(dir: &Path, kind: &str) -> PathBuf {
+    let root = dir.join(kind);
+    std::fs::create_dir_all(root.join("src")).unwrap();
+    std::fs::write(root.join("src/handler.in"), "return { PRIORITY = 7, VERSION = \"@V@\" }\n").unwrap();
+    std::fs::write(root.join("src/schema.lua"), plugins::SCHEMA.replace("NAME", "built")).unwrap();
+    let build = "sed s/@V@/2.1.0/ src/handler.in > src/handler.lua";
+    let place = "mkdir -p $(LUADIR)/kong/plugins/built $(LUADIR)/resty && cp src/*.lua $(LUADIR)/kong/plugins/built/ \
+                 && echo 'return 1' > $(LUADIR)/resty/built.lua";
+    let how = match kind {
+        "make" => {
+            let text = format!("all:\n\t{build}\ninstall:\n\t{place}\n");
+            std::fs::write(root.join("Makefile"), text).unwrap();
+            "build_variables = {}, install_variables = { LUADIR = \"$(LUADIR)\" }".to_owned()
+        }
+        _ => format!("build_command = \"{build}\", install_command = \"{place}\""),
+    };
+    let spec = format!(
+        "package = \"kong-plugin-built\"\nversion = \"2.1.0-1\"\nsource = {{ url = \"file://x.tar.gz\" }}\nbuild = {{ type = \
+         \"{kind}\", {how} }}\n"
+    );
+    std::fs::write(root.join("kong-plugin-built-2.1.0-1.rockspec"), spec).unwrap();
+    root
+}
+
+#[test]
+fn a_rockspec_that_runs_commands_is_built_only_where_that_is_allowed() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut digests = Vec::new();
+    for kind in ["make", "command"] {
+        let root = to_be_built(temp.path(), kind);
+        let (before, text, out) = (files(&root), root.to_str().unwrap(), format!("{kind}.rock"));
+        let refused = kctl(temp.path(), &["plugin", "pack", text]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(
+            refused.err.contains("ROCKSPEC_BUILD_TYPE") && refused.err.contains("--allow-build"),
+            "{refused:?}"
+        );
+        let ran = kctl(temp.path(), &["plugin", "pack", text, "--allow-build", "--file", &out, "-o", "json"]);
+        assert_eq!(ran.code, 0, "{kind}: {ran:?}");
+        let packed: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!((&packed["plugin"], &packed["version"]), (&"built".into(), &"2.1.0".into()), "{packed}");
+        assert_eq!(packed["files"], serde_json::json!(["handler.lua", "schema.lua"]), "{packed}");
+        assert_eq!(packed["modules"], serde_json::json!(["resty/built.lua"]), "{packed}");
+        assert_eq!(files(&root), before, "nothing is left in the sources");
+        digests.push(packed["digest"].clone());
+        let spec = root.join("kong-plugin-built-2.1.0-1.rockspec");
+        let lint = kctl(temp.path(), &["plugin", "lint", spec.to_str().unwrap(), "--allow-build"]);
+        assert_eq!(lint.code, 0, "{lint:?}");
+    }
+    assert_eq!(digests[0], digests[1], "what came out is what counts");
+
+    let root = to_be_built(temp.path(), "command");
+    let spec = root.join("kong-plugin-built-2.1.0-1.rockspec");
+    let good = std::fs::read_to_string(&spec).unwrap();
+    let (text, spec_text) = (root.to_str().unwrap(), good.replace("sed s/", "exit 3; sed s/"));
+    std::fs::write(&spec, spec_text).unwrap();
+    let ran = kctl(temp.path(), &["plugin", "pack", text, "--allow-build"]);
+    assert!(ran.code == 1 && ran.err.contains("BUILD_FAILED"), "{ran:?}");
+    std::fs::write(&spec, format!("{good}hooks = {{ post_install = \"true\" }}\n")).unwrap();
+    let ran = kctl(temp.path(), &["plugin", "pack", text, "--allow-build"]);
+    assert!(ran.code == 1 && ran.err.contains("blocked by"), "{ran:?}");
+    std::fs::write(&spec, good).unwrap();
+    let mut bare = Command::new(kctl_binary());
+    bare.args(["plugin", "pack", text, "--allow-build"]).current_dir(temp.path()).env("PATH", "/nonexistent");
+    let ran = Ran::from(bare.output().unwrap());
+    assert!(ran.code == 1 && ran.err.contains("LUAROCKS_NOT_FOUND"), "{ran:?}");
+}
+
+#[test]
+fn what_nginx_needs_is_declared_beside_the_handler_or_on_the_command_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let toml = "[nginx]\nnginx_http_lua_shared_dict = \"my_cache 10m\"\n";
+    let root = plugins::needs_dict(temp.path(), "needy", "1.0.0", "my_cache", Some(toml));
+    let pack = |args: &[&str]| {
+        let ran = kctl(temp.path(), &[&["plugin", "pack"], args, &["-o", "json"]].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()
+    };
+    let need = "nginx_http_lua_shared_dict = my_cache 10m";
+    for format in ["rock", "tar-gz"] {
+        let declared = pack(&[root.to_str().unwrap(), "--format", format, "--file", "packed"]);
+        assert_eq!(declared["nginx"], serde_json::json!([need]));
+        let again = pack(&["packed", "--file", "again"]);
+        assert_eq!(
+            (&again["digest"], &again["nginx"]),
+            (&declared["digest"], &declared["nginx"]),
+            "{format}"
+        );
+    }
+    let lint =
+        |args: &[&str]| kctl(temp.path(), &[&["plugin", "lint", root.to_str().unwrap()], args].concat());
+    assert!(!lint(&[]).out.contains("SHARED_DICT_UNDECLARED"));
+    std::fs::remove_file(root.join("kong/plugins/needy/kctl.toml")).unwrap();
+    let ran = lint(&[]);
+    assert!(ran.code == 0 && ran.out.contains("SHARED_DICT_UNDECLARED"), "{ran:?}");
+    assert!(
+        !lint(&["--nginx", "nginx_http_lua_shared_dict=my_cache 10m"]).out.contains("SHARED_DICT_UNDECLARED")
+    );
+    let given = pack(&[root.to_str().unwrap(), "--nginx", "nginx_http_lua_shared_dict=my_cache 10m"]);
+    assert_eq!(given["nginx"], serde_json::json!([need]));
+    let ran = lint(&["--nginx", "nginx_http_lua_shared_dict=a 1m; user root"]);
+    assert!(ran.code == 64 && ran.err.contains("NGINX_INVALID"), "{ran:?}");
+    std::fs::write(root.join("kong/plugins/needy/kctl.toml"), "[nginx]\nplugins = \"x\"\n").unwrap();
+    let ran = lint(&[]);
+    assert!(ran.code == 1 && ran.out.contains("DECLARATION_INVALID"), "{ran:?}");
+}

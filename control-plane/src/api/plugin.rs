@@ -36,6 +36,7 @@ struct Wish {
     reason: String,
     /// Of what is installed or removed, and of what was there before.
     methods: [Method; 2],
+    set_nginx: [bool; 2],
     adopt: bool,
 }
 
@@ -52,6 +53,7 @@ impl Wish {
         let policy = request::policy(self.policy, nodes.len())?;
         let steps = plan(&nodes, &policy.waves)?;
         let [method, previous_method] = self.methods;
+        let [set_nginx, previous_set_nginx] = self.set_nginx;
         let version_of = |d: &Digest| state.releases.get(d).map(|r| r.version.clone()).unwrap_or_default();
         Ok(Decision::Start(Box::new(Operation {
             id: self.id.clone(),
@@ -79,6 +81,8 @@ impl Wish {
             method,
             previous_method,
             adopt: self.adopt,
+            set_nginx,
+            previous_set_nginx,
         })))
     }
 
@@ -126,6 +130,7 @@ macro_rules! wish {
             policy: $request.policy.clone(),
             reason: request::reason(&$request.reason)?,
             methods: Default::default(),
+            set_nginx: Default::default(),
             adopt: false,
         }
     };
@@ -165,9 +170,12 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
         (name, place, make) => Method::parse(name, place, make)?,
     };
     wish.methods = [method, present_method];
+    let before = present.is_some_and(|p| p.set_nginx);
+    wish.set_nginx = [r.set_nginx.unwrap_or(before), before];
     wish.adopt = r.adopt;
     if previous == Some(digest)
         && wish.methods[0] == wish.methods[1]
+        && wish.set_nginx[0] == wish.set_nginx[1]
         && present.is_some_and(|p| p.target == wish.target)
     {
         request::resolve(state, &wish.group, &wish.target)?;
@@ -228,6 +236,7 @@ fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision
     }
     wish.target = present.target.clone();
     wish.methods[0] = present.method.clone();
+    wish.set_nginx[0] = present.set_nginx;
     let version = state.releases.get(&release).map(|r| r.version.clone()).unwrap_or_default();
     wish.operation(state, release, version, None, |nodes, waves| runbook::remove(state, nodes, waves))
 }

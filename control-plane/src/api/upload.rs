@@ -73,6 +73,7 @@ fn validate(bytes: &[u8], header: &v1::UploadHeader) -> Result<(Release, PluginN
         registered_at: Timestamp::now(),
         retained: false,
         extras: package.extras.iter().map(|f| f.entry.clone()).collect(),
+        nginx: package.nginx()?,
     };
     Ok((release, plugin))
 }

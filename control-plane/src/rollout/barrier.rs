@@ -51,7 +51,8 @@ pub(crate) fn judge(
 }
 
 fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
-    let release = round.state.release_ref(&round.operation.release, &round.operation.method);
+    let operation = round.operation;
+    let release = round.state.release_ref(&operation.release, &operation.method, operation.set_nginx);
     let before = former(round, node);
     let loaded = |wanted: &Option<ReleaseRef>| match wanted {
         Some(wanted) => {
@@ -82,7 +83,7 @@ fn former(round: &Round<'_>, node: &NodeId) -> Option<ReleaseRef> {
     let operation: &Operation = round.operation;
     let plugin = round.state.plugin(&operation.group, &operation.plugin)?;
     let previous = operation.previous.filter(|_| plugin.target.includes(node))?;
-    round.state.release_ref(&previous, &operation.previous_method)
+    round.state.release_ref(&previous, &operation.previous_method, operation.previous_set_nginx)
 }
 
 fn reason(round: &Round<'_>, node: &NodeId, answer: Option<&PluginStatus>, since: Timestamp) -> WaitingOn {

@@ -44,6 +44,7 @@ pub(super) fn start(
         operation: None,
         installed_at: at.proposed_at,
         method: operation.method.clone(),
+        set_nginx: operation.set_nginx,
     });
     plugin.operation = Some(id.clone());
     state.operations.insert(id.clone(), operation);
@@ -155,6 +156,7 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
         if succeeded {
             plugin.release = Some(operation.release);
             plugin.method = operation.method.clone();
+            plugin.set_nginx = operation.set_nginx;
             plugin.target = operation.target.clone();
             plugin.installed_at = at.proposed_at;
         }

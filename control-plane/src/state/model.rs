@@ -6,6 +6,7 @@ use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::package::FileEntry;
 use kctl_shared::spec::{Grant, ReleaseRef};
 use kctl_shared::time::Timestamp;
@@ -71,6 +72,9 @@ pub struct Plugin {
     /// How `release` got onto the nodes.
     #[serde(default)]
     pub method: Method,
+    /// Agents set what `release` needs of nginx.
+    #[serde(default)]
+    pub set_nginx: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,11 +125,20 @@ pub struct Release {
     /// Modules that travel with it beside its own directory, paths relative to a Lua root.
     #[serde(default)]
     pub extras: Vec<FileEntry>,
+    /// What it needs of nginx, as it declares it.
+    #[serde(default)]
+    pub nginx: Vec<NginxSetting>,
 }
 
 impl Release {
-    pub fn reference(&self, method: &Method) -> ReleaseRef {
-        ReleaseRef { version: self.version.clone(), digest: self.digest, method: method.clone() }
+    pub fn reference(&self, method: &Method, set_nginx: bool) -> ReleaseRef {
+        ReleaseRef {
+            version: self.version.clone(),
+            digest: self.digest,
+            method: method.clone(),
+            nginx: self.nginx.iter().cloned().collect(),
+            set_nginx,
+        }
     }
 }
 
@@ -161,8 +174,8 @@ impl ClusterState {
         self.operations.get(self.plugin(group, plugin)?.operation.as_ref()?)
     }
 
-    pub fn release_ref(&self, digest: &Digest, method: &Method) -> Option<ReleaseRef> {
-        self.releases.get(digest).map(|release| release.reference(method))
+    pub fn release_ref(&self, digest: &Digest, method: &Method, set_nginx: bool) -> Option<ReleaseRef> {
+        self.releases.get(digest).map(|release| release.reference(method, set_nginx))
     }
 
     /// # Errors

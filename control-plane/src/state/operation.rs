@@ -53,6 +53,11 @@ pub struct Operation {
     /// What the nodes list under this name already becomes kctl's.
     #[serde(default)]
     pub adopt: bool,
+    /// Agents set what `release`, and what `previous`, needs of nginx.
+    #[serde(default)]
+    pub set_nginx: bool,
+    #[serde(default)]
+    pub previous_set_nginx: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

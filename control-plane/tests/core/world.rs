@@ -128,6 +128,7 @@ impl World {
             registered_at: self.now,
             retained: false,
             extras: Vec::new(),
+            nginx: Vec::new(),
         };
         assert!(self.propose(Command::RegisterRelease { release }));
         let previous = self.state.plugin(&group(), &plugin()).and_then(|p| p.release);
@@ -173,6 +174,7 @@ impl World {
             registered_at: Timestamp(0),
             retained: false,
             extras: vec![extra(module, content)],
+            nginx: Vec::new(),
         };
         state.releases.insert(digest, release);
         no_conflict(&state, &group(), &name, &digest).err().map(|fault| fault.code)
@@ -231,6 +233,8 @@ impl World {
             method: self.method.clone(),
             previous_method,
             adopt: false,
+            set_nginx: false,
+            previous_set_nginx: false,
         };
         let command = Command::StartOperation { operation: Box::new(operation) };
         assert!(self.propose(command.clone()));

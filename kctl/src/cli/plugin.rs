@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use kctl_shared::nginx::NginxSetting;
 
 use super::change::{FlowArgs, RolloutArgs, TargetArgs};
 use crate::lint::{Policy, Target, policy};
@@ -82,6 +83,15 @@ pub struct SourceArgs {
     /// Take shared libraries too.
     #[arg(long)]
     pub allow_native: bool,
+    /// Build a rockspec of another build type than builtin or none (make, cmake, command, …) with this machine's LuaRocks
+    /// and pack what comes out. Its commands are arbitrary code and run here, as you; nodes never build anything. Hooks
+    /// stay off, nothing is fetched.
+    #[arg(long, conflicts_with = "ignore_rockspec")]
+    pub allow_build: bool,
+    /// A directive that nginx has to be given for the plugin, as a setting of kong.conf, beside those that `kctl.toml`
+    /// beside its handler.lua declares; repeat it for more. Part of the release.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = nginx)]
+    pub nginx: Vec<NginxSetting>,
 }
 
 /// How a plugin is judged before anything is done with it.
@@ -107,6 +117,9 @@ pub struct LintArgs {
     /// Show notes too.
     #[arg(long)]
     pub notes: bool,
+    /// Compare its modules with those of the plugins that are installed in the cluster too.
+    #[arg(long)]
+    pub against_cluster: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -118,6 +131,10 @@ pub struct InstallArgs {
     /// Permit a lower version than the installed one.
     #[arg(long)]
     pub allow_downgrade: bool,
+    /// Have the agents set in kong.conf what the plugin needs of nginx, and take it out again when the plugin is removed;
+    /// what the file says already is left alone. As it is installed now unless given.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub set_nginx: Option<bool>,
     #[command(flatten)]
     pub method: MethodArgs,
     #[command(flatten)]
@@ -165,4 +182,9 @@ pub struct RemoveArgs {
     pub rollout: RolloutArgs,
     #[command(flatten)]
     pub flow: FlowArgs,
+}
+
+/// `nginx_http_lua_shared_dict=my_cache 10m`.
+fn nginx(text: &str) -> Result<NginxSetting, String> {
+    NginxSetting::parse(text).map_err(|e| e.to_string())
 }

@@ -11,7 +11,7 @@ use kctl_shared::proto::v1::node_service_client::NodeServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 
 use kctl_shared::proto::v1::{
-    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, RolloutPolicy, Target,
+    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, PluginView, RolloutPolicy, Target,
 };
 
 use kctl_shared::upload::messages;
@@ -19,7 +19,7 @@ use kctl_shared::upload::messages;
 use super::{Verb, lint};
 use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
-use crate::lint::Target as Kong;
+use crate::lint::{Others, Target as Kong, clashes};
 use crate::progress;
 
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
@@ -27,6 +27,13 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let method = method(&args.method)?;
     let loaded = lint::take(&args.source)?;
     let package = &loaded.package;
+    if matches!(args.method.method, Some(InstallMethod::Path)) && !args.source.nginx.is_empty() {
+        return Err(Fail::usage(
+            "METHOD_INVALID",
+            "with --method path a release is the files that are on the nodes, and --nginx would add one",
+            "write it into kctl.toml beside handler.lua on the nodes, see kctl explain DECLARATION_INVALID",
+        ));
+    }
     let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
     let size: u64 = package.files.iter().chain(&package.extras).map(|f| f.entry.size).sum();
     eprintln!(
@@ -48,6 +55,14 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         None => kongs(verb).await?,
     };
     lint::pass(&loaded, &args.judge, &kongs)?;
+    let here = if group.is_empty() { "default" } else { group.as_str() };
+    let mut installed = lint::installed(&verb.client).await?;
+    installed.retain(|view| view.group == here);
+    if !args.judge.no_lint {
+        no_clash(package, &installed)?;
+    }
+    let before = installed.iter().find(|v| v.name == package.plugin.as_str()).is_some_and(|v| v.set_nginx);
+    tell_needs(package, args.set_nginx.unwrap_or(before))?;
     if !args.flow.dry_run {
         upload(verb, package, &bytes).await?;
     }
@@ -67,6 +82,7 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         make: args.method.make,
         allow_shadow: args.source.allow_shadow,
         adopt: false,
+        set_nginx: args.set_nginx,
     };
     let accepted = ask(verb, request).await?;
     let plugin = format!("{} {}", package.plugin, package.version);
@@ -83,6 +99,32 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
         None => format!("✔ {plugin} is installed already; nothing to do.\n"),
     })
     .await
+}
+
+/// What the control plane would refuse is refused before anything is uploaded.
+fn no_clash(package: &Package, installed: &[PluginView]) -> Result<(), Fault> {
+    let others: Vec<Others> = installed.iter().map(Others::from).collect();
+    match clashes(package, &others).first() {
+        None => Ok(()),
+        Some(clash) => Err(Fault::new("MODULE_CONFLICT", clash.to_string())
+            .hint("make both plugins bring the same module, or only one of them")),
+    }
+}
+
+/// What the plugin needs of nginx, and who sees to it.
+fn tell_needs(package: &Package, set: bool) -> Result<(), Fault> {
+    let needs = package.nginx().map_err(Fault::from)?;
+    for setting in &needs {
+        eprintln!("  needs      {setting}");
+    }
+    match (needs.is_empty(), set) {
+        (true, _) => {}
+        (false, true) => eprintln!("  nginx      the agents set it in kong.conf where it is not set already"),
+        (false, false) => eprintln!(
+            "  nginx      needs these directives in every node's kong.conf; pass --set-nginx to have kctl set them"
+        ),
+    }
+    Ok(())
 }
 
 /// Sends the request to whoever leads.

@@ -2,17 +2,31 @@
 
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{LoadOptions, Loaded, PackageError, gather, load_all_about};
+use kctl_shared::package::{LoadOptions, Loaded, Package, PackageError, gather, load_all_about};
+use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
+use kctl_shared::proto::v1::{ListPluginsRequest, PluginView};
 
+use crate::build;
 use crate::cli::{Format, JudgeArgs, LintArgs, SourceArgs};
+use crate::client::Client;
 use crate::fail::{Fail, Outcome};
-use crate::lint::{self, Policy, Report, Sandboxed, Target};
+use crate::lint::{self, Others, Policy, Report, Sandboxed, Target};
 use crate::output::Printer;
 
-pub fn run(printer: &Printer, args: &LintArgs) -> Outcome {
+/// `client` asks the cluster for what else is installed in it, where that is wished.
+pub async fn run(printer: &Printer, client: Option<&Client>, args: &LintArgs) -> Outcome {
     let options = options(&args.source)?;
     let kong = args.judge.kong.unwrap_or_default();
-    let reports = reports(&args.source, &options, kong, &args.judge.policy)?;
+    let judged = reports(&args.source, &options, kong, &args.judge.policy)?;
+    let mut others: Vec<Others> = judged.iter().filter_map(|(_, p)| p.as_ref()).map(Others::from).collect();
+    if let Some(client) = client {
+        others.extend(installed(client).await?.iter().map(Others::from));
+    }
+    let compared = judged.into_iter().map(|(report, package)| match package {
+        Some(package) => report.with_clashes(&lint::clashes(&package, &others), &args.judge.policy),
+        None => report,
+    });
+    let reports: Vec<Report> = compared.collect();
     match printer.format {
         Format::Sarif => printer.text(&format!("{:#}\n", lint::sarif(&reports)))?,
         Format::Table | Format::Wide => {
@@ -23,28 +37,37 @@ pub fn run(printer: &Printer, args: &LintArgs) -> Outcome {
     if reports.iter().any(|r| r.errors > 0) { Err(Fail::Findings) } else { Ok(()) }
 }
 
-/// One report for each plugin there is, or the one that was named.
+/// The plugins that are installed in any group.
+///
+/// # Errors
+/// Those of asking.
+pub async fn installed(client: &Client) -> Result<Vec<PluginView>, Fault> {
+    let answer = client.call(|channel| async move {
+        Ok(PluginServiceClient::new(channel).list(ListPluginsRequest::default()).await?.into_inner())
+    });
+    Ok(answer.await?.plugins)
+}
+
+/// One report for each plugin there is, or the one that was named, with what can be packed of it.
 fn reports(
     source: &SourceArgs,
     options: &LoadOptions,
     kong: Target,
     policy: &[Policy],
-) -> Outcome<Vec<Report>> {
-    let one = |options: &LoadOptions| {
-        with_modules(source, options, load_all_about(&source.reference, options, &Sandboxed))
-    };
-    let report = |loaded: Result<Loaded, PackageError>, name: &str| -> Outcome<Report> {
+) -> Outcome<Vec<(Report, Option<Package>)>> {
+    let one = |options: &LoadOptions| with_more(source, options, read(source, options));
+    let report = |loaded: Result<Loaded, PackageError>, name: &str| -> Outcome<(Report, Option<Package>)> {
         match loaded {
-            Ok(loaded) => Ok(lint::judge(&loaded, kong, policy)?),
+            Ok(loaded) => Ok((lint::judge(&loaded, kong, policy)?, Some(loaded.package))),
             Err(e) => {
                 // Kong never sees a rockspec: what it would say of the files is worth hearing too.
                 let named = PluginName::parse(name).ok().or_else(|| options.name.clone());
                 let bare = LoadOptions { name: named, ignore_rockspec: true, ..options.clone() };
                 match one(&bare) {
                     Ok(loaded) if e.code.starts_with("ROCKSPEC_") => {
-                        Ok(Report::unpacked(&e, lint::judge(&loaded, kong, policy)?))
+                        Ok((Report::unpacked(&e, lint::judge(&loaded, kong, policy)?), None))
                     }
-                    _ => Ok(Report::refused(&e, name, kong)),
+                    _ => Ok((Report::refused(&e, name, kong), None)),
                 }
             }
         }
@@ -85,12 +108,22 @@ pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
 /// Those of packing.
 pub fn take(source: &SourceArgs) -> Outcome<Loaded> {
     let options = options(source)?;
-    let loaded = load_all_about(&source.reference, &options, &Sandboxed);
-    Ok(with_modules(source, &options, loaded).map_err(Fault::from)?)
+    let loaded = read(source, &options);
+    Ok(with_more(source, &options, loaded).map_err(Fault::from)?)
 }
 
-/// With the modules of the dependencies that were given along.
-fn with_modules(
+/// As it lies, or built where that is needed and allowed.
+fn read(source: &SourceArgs, options: &LoadOptions) -> Result<Loaded, PackageError> {
+    match load_all_about(&source.reference, options, &Sandboxed) {
+        Err(e) if e.code == "ROCKSPEC_BUILD_TYPE" && source.allow_build => {
+            build::built(&source.reference, options)
+        }
+        loaded => loaded,
+    }
+}
+
+/// With the modules of the dependencies that were given along, and what it was said to need of nginx.
+fn with_more(
     source: &SourceArgs,
     options: &LoadOptions,
     loaded: Result<Loaded, PackageError>,
@@ -99,6 +132,7 @@ fn with_modules(
     if !source.dependencies.is_empty() {
         loaded.package = gather(loaded.package, &source.dependencies, options, &Sandboxed)?;
     }
+    loaded.package = loaded.package.with_nginx(&source.nginx, &options.limits)?;
     Ok(loaded)
 }
 

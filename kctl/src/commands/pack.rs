@@ -24,6 +24,8 @@ struct Packed {
     /// What travels with it beside its own directory, relative to a Lua root.
     modules: Vec<String>,
     left_out: Vec<String>,
+    /// Directives that nginx has to be given for it, as settings of kong.conf.
+    nginx: Vec<String>,
 }
 
 pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
@@ -40,6 +42,7 @@ pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
     let packed = describe(&package, file, bytes.len());
     printer.one(&packed, &packed.file.display().to_string(), || {
         let with = packed.modules.iter().map(|path| format!("  with       {path}\n"));
+        let needs = packed.nginx.iter().map(|setting| format!("  needs      {setting}\n"));
         let left = packed.left_out.iter().map(|path| format!("  left out   {path}\n"));
         format!(
             "✔ packed     {} {}   {} files, {:.1} KiB   {}\n{}  {}\n",
@@ -48,7 +51,7 @@ pub fn run(printer: &Printer, args: &PackArgs) -> Outcome {
             packed.files.len(),
             packed.size as f64 / 1024.0,
             packed.digest,
-            with.chain(left).collect::<String>(),
+            with.chain(needs).chain(left).collect::<String>(),
             packed.file.display()
         )
     })
@@ -64,6 +67,7 @@ fn describe(package: &Package, file: PathBuf, size: usize) -> Packed {
         files: package.files.iter().map(|f| f.entry.path.clone()).collect(),
         modules: package.extras.iter().map(|f| f.entry.path.clone()).collect(),
         left_out: package.left_out.clone(),
+        nginx: package.nginx().unwrap_or_default().iter().map(ToString::to_string).collect(),
     }
 }
 

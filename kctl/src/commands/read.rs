@@ -36,7 +36,9 @@ pub async fn plugin(verb: &Verb, name: String, group: String) -> Outcome {
         .await?;
     verb.printer.one(&view, &format!("plugin/{}", view.name), || {
         let files = view.files.iter().map(|f| format!("  {} {} bytes\n", f.path, f.size)).collect::<String>();
-        format!("{}{}\n{files}", render(&plugin_table(std::slice::from_ref(&view), true)), view.digest)
+        let who = if view.set_nginx { "set by kctl" } else { "for the nodes' owner to set" };
+        let nginx = view.nginx.iter().map(|s| format!("  needs {s}   {who}\n")).collect::<String>();
+        format!("{}{}\n{files}{nginx}", render(&plugin_table(std::slice::from_ref(&view), true)), view.digest)
     })
 }
 

@@ -20,6 +20,8 @@ pub struct PluginJob {
     pub files: Vec<Head>,
     /// Modules that lie beside the plugin but are not part of the release: (module, file).
     pub beside: Vec<(String, String)>,
+    /// Shared dictionaries that the plugin declares.
+    pub dicts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

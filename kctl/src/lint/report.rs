@@ -4,6 +4,7 @@ use kctl_shared::package::{Loaded, PackageError};
 use serde::Serialize;
 
 use super::child;
+use super::clashes::Clash;
 use super::job::{Head, Job, Line, PluginJob, Raw};
 use super::rules::{self, Policy, Severity};
 use super::target::Target;
@@ -86,6 +87,25 @@ impl Report {
         Self { findings, verdict, errors, digest: String::new(), ..judged }
     }
 
+    /// Adds what was found by comparing with other releases.
+    pub fn with_clashes(mut self, clashes: &[Clash], policies: &[Policy]) -> Self {
+        let raw = |clash: &Clash| Raw {
+            rule: "MODULE_CLASH".into(),
+            file: clash.path.clone(),
+            line: 0,
+            message: clash.to_string(),
+        };
+        let more = findings(clashes.iter().map(raw).collect(), &[], policies);
+        self.errors += more.iter().filter(|f| f.severity == Severity::Error).count();
+        self.warnings += more.iter().filter(|f| f.severity == Severity::Warning).count();
+        self.findings.extend(more);
+        self.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+        if self.errors > 0 {
+            self.verdict = "refused";
+        }
+        self
+    }
+
     /// The first error.
     pub fn error(&self) -> Option<&Finding> {
         self.findings.iter().find(|f| f.severity == Severity::Error)
@@ -127,6 +147,12 @@ pub fn judge(loaded: &Loaded, kong: Target, policies: &[Policy]) -> std::io::Res
         kong,
         files: files.chain(extras).collect(),
         beside: package.left_out.iter().flat_map(|f| modules_of(f)).collect(),
+        dicts: package
+            .nginx()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|s| s.shared_dict().map(str::to_owned))
+            .collect(),
     };
     let bytes: Vec<&[u8]> = package.files.iter().chain(&package.extras).map(|f| f.bytes.as_slice()).collect();
     let told = child::run(&Job::Plugin(job.clone()), &bytes)?;

@@ -79,6 +79,8 @@ pub const RULES: &[Rule] = &[
     rule("MODULE_NOT_PACKAGED", Warning),
     rule("MODULE_GONE", Warning),
     rule("MODULE_LEFT_OUT", Warning),
+    rule("MODULE_CLASH", Warning),
+    rule("SHARED_DICT_UNDECLARED", Warning),
     rule("MODULE_KONGS_OWN", Note),
     rule("DEPENDENCY", Warning),
     rule("DEPENDENCY_OPTIONAL", Note),

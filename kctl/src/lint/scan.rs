@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_shared::package::Scan;
 
 use super::job::{PluginJob, Raw};
-use super::modules;
+use super::{dicts, modules};
 
 /// What Kong or its worker loads by itself, below `kong.plugins.NAME`.
 const ENTRIES: [&str; 7] =
@@ -69,6 +69,18 @@ impl<'a> Sources<'a> {
                 let Some((rule, message)) = said else { continue };
                 if seen.insert((rule, message.clone())) || rule == "DYNAMIC_REQUIRE" {
                     found.push(raw(rule, file, require.line, message));
+                }
+            }
+            for dict in &scan.dicts {
+                if dicts::provides(&dict.name, self.job.kong) || self.job.dicts.contains(&dict.name) {
+                    continue;
+                }
+                let message = format!(
+                    "ngx.shared.{} is nil unless nginx makes it: the plugin does not declare `nginx_http_lua_shared_dict = {0} 10m`",
+                    dict.name
+                );
+                if seen.insert(("SHARED_DICT_UNDECLARED", message.clone())) {
+                    found.push(raw("SHARED_DICT_UNDECLARED", file, dict.line, message));
                 }
             }
             for mention in &scan.mentions {

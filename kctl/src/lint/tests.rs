@@ -23,6 +23,7 @@ fn lint(kong: &str, files: &[(&str, &str)]) -> Vec<(String, String, u32, String)
         kong: Target::parse(kong).unwrap(),
         files: heads.collect(),
         beside: vec![("resty.beside".into(), "lib/resty/beside.lua".into())],
+        dicts: vec!["declared".into()],
     });
     let bytes: String = files.iter().map(|(_, text)| *text).collect();
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -86,7 +87,7 @@ fn handlers() {
         ("3.9", "local h = ngx.req.get_headers() return {}", "LOAD_ERROR"),
         ("3.9", "local h = kong.request.get_header('x') return {}", "LOAD_ERROR"),
         ("3.9", "ngx.timer.at(0, function() end) return {}", "LOAD_ERROR"),
-        ("3.9", "return ngx.shared.mine:get('x')", "LOAD_ERROR"),
+        ("3.9", "return ngx.shared.mine:get('x') or { PRIORITY = 1, VERSION = '1' }", ""),
         ("3.9", "kong.cache:get('x') return {}", "LOAD_ERROR"),
         ("3.9", "while true do end", "LOAD_ENDLESS"),
         ("3.9", "while true do pcall(error) end", "LOAD_ENDLESS"),
@@ -442,5 +443,24 @@ fn any_bytes_will_do() {
             let found = lint(kong, &files);
             assert!(found.iter().all(|f| rules::find(&f.0).is_some()), "{text:?}: {found:?}");
         }
+    }
+}
+
+#[test]
+fn dictionaries_that_nginx_is_not_told_of() {
+    for (kong, name, told) in [
+        ("3.9", "my_cache", true),
+        ("3.9", "declared", false),
+        ("3.9", "kong_db_cache", false),
+        ("3.9", "kong_cassandra", true),
+        ("2.8", "kong_cassandra", false),
+    ] {
+        let text = format!(
+            "local dict = ngx.shared.{name}\ndict:set('a', 1)\nreturn {{ PRIORITY = 7001, VERSION = '1.0.0' }}"
+        );
+        let files = [("handler.lua", text.as_str()), ("schema.lua", SCHEMA)];
+        assert_eq!(handler(kong, &text), [""; 0], "{kong} {name}: the node decides");
+        let found = codes(kong, &files, Severity::Warning);
+        assert_eq!(found.contains(&"SHARED_DICT_UNDECLARED".to_owned()), told, "{kong} {name}: {found:?}");
     }
 }

@@ -73,8 +73,8 @@ pub struct Armed {
     pub owner: u32,
     /// Kong's master could read it.
     pub readable: bool,
-    /// Of the `LUA_PATH` that was there when it was rendered.
-    pub leaked: Option<String>,
+    /// Entries of the `LUA_PATH` that was there when it was rendered and is not there now.
+    pub leaked: Vec<String>,
     pub database: String,
     /// What Kong says when it renders just this again.
     pub refused: Option<String>,

@@ -206,11 +206,7 @@ fn others(path: &Path, values: &BTreeMap<String, String>, env: &KongEnv, grammar
 }
 
 fn armed(env: &KongEnv, facts: &Facts) -> Armed {
-    let leaked = kong_env::rendered_lua_path(&facts.prefix)
-        .and_then(|rendered| {
-            rendered.strip_prefix(env.lua_path()).map(|tail| tail.trim_matches(';').to_owned())
-        })
-        .filter(|tail| !tail.is_empty());
+    let leaked = kong_env::stray_lua_path(&facts.prefix, env.lua_path());
     let master = facts.processes.user;
     let down = facts.processes.state == State::Down;
     Armed {

@@ -124,6 +124,11 @@ impl Dialect {
         self.version >= KongVersion::new(3, 0, 0)
     }
 
+    /// Hands `nginx_<block>_<directive>` settings on to nginx.
+    pub fn injects(&self) -> bool {
+        self.version >= KongVersion::new(0, 15, 0)
+    }
+
     fn table(version: KongVersion) -> Self {
         let since = |major, minor, patch| version >= KongVersion::new(major, minor, patch);
         Self {

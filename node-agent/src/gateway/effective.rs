@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kctl_shared::name::BUNDLED;
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::Failure;
 use sha2::{Digest as _, Sha256};
 
@@ -81,7 +82,7 @@ impl Inferred {
             if known.fingerprint == Some(fingerprint) {
                 return Ok(armed.as_environment(&known.keys));
             }
-            known.keys.clone()
+            &known.keys - renderer.ours
         };
         let compare = async |environment: &Environment| -> Result<BTreeSet<String>, Failure> {
             renderer.render(text, environment, armed).await
@@ -132,6 +133,8 @@ pub struct Renderer<'a> {
     pub prefix: &'a Path,
     /// For one command.
     pub limit: Duration,
+    /// Keys with lines of ours for nginx: what they come out as is looked at by [`check_nginx`].
+    pub ours: &'a BTreeSet<String>,
 }
 
 impl Renderer<'_> {
@@ -142,7 +145,7 @@ impl Renderer<'_> {
         environment: &Environment,
         armed: &KongEnv,
     ) -> Result<BTreeSet<String>, Failure> {
-        let Self { cli, prefix, limit } = *self;
+        let Self { cli, prefix, limit, ours } = *self;
         let scratch = Scratch::new(prefix, cli.user)?;
         let conf = scratch.write("kong.conf", text)?;
         let there = scratch.prefix();
@@ -155,13 +158,12 @@ impl Renderer<'_> {
             ));
         }
         let here = armed.get("prefix").map_or(prefix, Path::new);
-        let mut differences = armed.differences(here, &KongEnv::read(&there, &armed.dialect)?, &there);
-        // `LUA_PATH` is in nginx's configuration only.
-        let stray = |prefix: &Path, lua_path: &str| {
-            kong_env::rendered_lua_path(prefix)
-                .and_then(|rendered| rendered.strip_prefix(lua_path).map(str::to_owned))
-        };
-        if stray(prefix, armed.lua_path()).is_some_and(|tail| !tail.trim_matches(';').is_empty()) {
+        let rendered = KongEnv::read(&there, &armed.dialect)?;
+        let mut differences = armed.differences(here, &rendered, &there);
+        differences.retain(|key| !ours.contains(key));
+        // `LUA_PATH` is in nginx's configuration only. What Kong's command brings by itself it brings again.
+        let brought = kong_env::stray_lua_path(&there, rendered.lua_path());
+        if kong_env::stray_lua_path(prefix, armed.lua_path()).iter().any(|entry| !brought.contains(entry)) {
             differences.insert("LUA_PATH (environment)".into());
         }
         Ok(differences)
@@ -213,6 +215,30 @@ pub fn check_directives(
         ));
     }
     Ok(())
+}
+
+/// Refuses when the running Kong gives nginx directives, beside those of a setting that is ours to add to, which neither
+/// kong.conf nor we explain: they came from where Kong is started, and a line in the file would have no effect there, or
+/// take them away here.
+///
+/// Only of directives that may be said several times: what else runs under the same key may be Kong's own default.
+///
+/// # Errors
+/// `ENV_OVERRIDES_CONF`, or `EFFECTIVE_CONFIG_DIFFERS` when the file is younger than what runs.
+pub fn check_nginx(conf: &ConfFile, armed: &KongEnv, ours: &BTreeSet<NginxSetting>) -> Result<(), Failure> {
+    let keys: BTreeSet<&str> = ours.iter().filter(|s| s.is_repeatable()).map(|s| s.key.as_str()).collect();
+    let explained = &conf.conf.users_nginx() | ours;
+    let running = armed.nginx();
+    let foreign = running.iter().find(|s| keys.contains(s.key.as_str()) && !explained.contains(*s));
+    let Some(setting) = foreign else { return Ok(()) };
+    let key = &setting.key;
+    let (code, why) = if conf.modified > armed.modified {
+        ("EFFECTIVE_CONFIG_DIFFERS", "it was edited after Kong last read it; reload Kong by hand".to_owned())
+    } else {
+        let variable = format!("KONG_{}", key.to_uppercase());
+        ("ENV_OVERRIDES_CONF", format!("{variable} is set where Kong is started; take it away there"))
+    };
+    Err(Failure::new(code, format!("`{setting}` runs and is not in kong.conf: {why}")))
 }
 
 fn expanded(names: Vec<String>) -> BTreeSet<String> {

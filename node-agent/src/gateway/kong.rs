@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::{Entity, Failure};
 use tokio::sync::Mutex;
 
@@ -23,6 +24,7 @@ use super::effective::{self, Environment, Inferred};
 use super::kong_conf::{Change, OurPath};
 use super::kong_env::KongEnv;
 use super::listen::Listener;
+use super::node_conf::NodeConf;
 use super::preflight::Trial;
 use super::process::{self, ProcessId, Tree};
 use super::record::Record;
@@ -168,14 +170,56 @@ impl Kong {
         cli: &Cli,
         text: &[u8],
         armed: &KongEnv,
+        wanted: &Wanted,
         master: Option<ProcessId>,
     ) -> Result<Environment, Failure> {
         if self.dialect().takes == Takes::Restart {
             // There is no command to render anything with; what plugins and paths come from was looked at before.
             return Ok(Environment::new());
         }
-        let renderer = effective::Renderer { cli, prefix: self.prefix(), limit: self.limits.command };
+        let ours = self.nginx_keys(text, wanted, armed)?;
+        let renderer =
+            effective::Renderer { cli, prefix: self.prefix(), limit: self.limits.command, ours: &ours };
         self.inferred.settle(&renderer, text, armed, master).await
+    }
+
+    /// Keys whose values may differ from what runs: those of lines of ours for nginx, in the file as it is, in `text` and in
+    /// what was proven last, and those of the owner's lines that plugins need and that were not loaded yet.
+    fn nginx_keys(&self, text: &[u8], wanted: &Wanted, armed: &KongEnv) -> Result<BTreeSet<String>, Failure> {
+        let conf = NodeConf::parse(text, self.dialect().grammar)?;
+        let mut keys = &self.conf()?.conf.own_nginx_keys() | &conf.own_nginx_keys();
+        let proven = self.record.memory().proof.map(|proof| proof.wanted.nginx()).unwrap_or_default();
+        keys.extend(proven.into_iter().chain(wanted.nginx()).map(|setting| setting.key));
+        let (users, running) = (conf.users_nginx(), armed.nginx());
+        let explained = |key: &str| running.iter().all(|s| s.key != key || users.contains(s));
+        let needed = wanted.listed.values().flat_map(|release| &release.nginx);
+        keys.extend(needed.filter(|s| users.contains(s) && explained(&s.key)).map(|s| s.key.clone()));
+        Ok(keys)
+    }
+
+    /// The text with `change` made, if this Kong has what it takes.
+    ///
+    /// # Errors
+    /// `NGINX_UNSUPPORTED`, and those of the editor.
+    fn edit(&self, conf: &ConfFile, change: &Change) -> Result<Vec<u8>, Failure> {
+        let dialect = self.dialect();
+        let first = change.nginx.iter().flatten().next();
+        if let (false, Some(setting)) = (dialect.injects(), first) {
+            let version = dialect.version;
+            let message = format!(
+                "Kong {version} hands nothing of kong.conf on to nginx, such as `{setting}`; 0.15 does"
+            );
+            return Err(Failure::new("NGINX_UNSUPPORTED", message));
+        }
+        Ok(conf.conf.edit(change, &self.ours)?)
+    }
+
+    /// Settings for nginx that are ours: asked for, proven before, or in a line of ours.
+    fn own_nginx(&self, conf: &ConfFile, wanted: &Wanted) -> BTreeSet<NginxSetting> {
+        let mut ours: BTreeSet<_> = &conf.conf.nginx() - &conf.conf.users_nginx();
+        ours.extend(wanted.nginx());
+        ours.extend(self.record.memory().proof.map(|proof| proof.wanted.nginx()).unwrap_or_default());
+        ours
     }
 
     /// Whether a change is brought in by a restart.
@@ -191,6 +235,7 @@ fn change_for(wanted: &Wanted) -> Change {
         add: wanted.listed.keys().map(ToString::to_string).collect(),
         remove: names(&wanted.unlisted),
         generation: wanted.generation.clone(),
+        nginx: Some(wanted.nginx()),
     }
 }
 
@@ -208,7 +253,7 @@ impl Gateway for Kong {
     async fn preflight(&self, wanted: &Wanted, how: Preflight) -> Result<(), Failure> {
         let dialect = self.ask_version().await?;
         let conf = self.conf()?;
-        let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
+        let edited = self.edit(&conf, &change_for(wanted))?;
         if dialect.trials == Trials::None {
             return Ok(());
         }
@@ -219,7 +264,8 @@ impl Gateway for Kong {
             Some(armed) => {
                 self.can_be_restarted(armed)?;
                 effective::check_directives(&conf, armed, &self.ours, &self.explained(wanted))?;
-                self.environment(&cli, &edited, armed, tree.map(|t| t.master)).await?
+                effective::check_nginx(&conf, armed, &self.own_nginx(&conf, wanted))?;
+                self.environment(&cli, &edited, armed, wanted, tree.map(|t| t.master)).await?
             }
             // Nothing was ever started here; there is nothing that could come out differently.
             None => Environment::new(),

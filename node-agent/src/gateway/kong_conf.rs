@@ -1,4 +1,5 @@
-//! Lossless editor for kong.conf of every age: reads the file as that Kong does, and changes exactly two values in it.
+//! Lossless editor for kong.conf of every age: reads the file as that Kong does, and changes exactly two values in
+//! it, and lines of its own that hand a plugin's needs on to nginx.
 //!
 //! Pure: bytes in, bytes out. Every edit is checked by reading the result again; an edit that would change anything but
 //! the two values is refused.
@@ -6,11 +7,13 @@
 mod directive;
 mod grammar;
 mod lua_path;
+mod nginx;
 mod style;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::Failure;
 
 pub use lua_path::OurPath;
@@ -52,6 +55,8 @@ pub struct Change {
     pub remove: BTreeSet<String>,
     /// Our generation directory, first in `lua_package_path`; `None`: no entry of ours.
     pub generation: Option<PathBuf>,
+    /// What lines of ours hand on to nginx, all of it; `None`: as they stand.
+    pub nginx: Option<BTreeSet<NginxSetting>>,
 }
 
 /// A kong.conf, or any file of that grammar, as Kong reads it.
@@ -110,26 +115,53 @@ impl KongConf {
         ours.without(&self.get("lua_package_path").unwrap_or_else(|| self.style.lua_path.into()))
     }
 
-    /// The file with `change` made, byte for byte the same outside the two values.
+    /// What nginx is given by the file's own lines and ours.
+    pub fn nginx(&self) -> BTreeSet<NginxSetting> {
+        nginx::settings(self)
+    }
+
+    /// What it would be given without ours.
+    pub fn users_nginx(&self) -> BTreeSet<NginxSetting> {
+        nginx::users_settings(self)
+    }
+
+    /// Keys with a line of ours for nginx.
+    pub fn own_nginx_keys(&self) -> BTreeSet<String> {
+        nginx::own_keys(self)
+    }
+
+    /// The file with `change` made, byte for byte the same outside the two values and lines of ours.
     ///
     /// # Errors
-    /// `UNMANAGED_VALUE`, `PLUGINS_OFF`, `PLUGINS_EMPTY`, `PLUGINS_QUOTED`, `PLUGINS_WOULD_BE_EMPTY`, `LUA_DIR_UNUSABLE`,
+    /// `NGINX_CONFLICT`, `UNMANAGED_VALUE`, `PLUGINS_OFF`, `PLUGINS_EMPTY`, `PLUGINS_QUOTED`, `PLUGINS_WOULD_BE_EMPTY`, `LUA_DIR_UNUSABLE`,
     /// `CONF_EDIT_UNSAFE`: in each case the file is better edited by its owner.
     pub fn edit(&self, change: &Change, ours: &OurPath) -> Result<Vec<u8>, ConfError> {
         let expected = directive::expected(self, change)?;
         let listed = directive::edit(self, change)?;
-        let edited = listed.again(lua_path::edit(&listed, change.generation.as_deref(), ours)?)?;
+        let mut edited = listed.again(lua_path::edit(&listed, change.generation.as_deref(), ours)?)?;
+        let mut touched = BTreeSet::new();
+        if let Some(wanted) = &change.nginx {
+            touched = self.own_nginx_keys();
+            touched.extend(wanted.iter().map(|s| s.key.clone()));
+            edited = nginx::edit(&edited, wanted)?;
+        }
 
         let others = |conf: &Self| {
             let mut map = conf.to_map();
             map.retain(|key, _| {
-                key != "lua_package_path" && !self.style.lists.keys().contains(&key.as_str())
+                key != "lua_package_path"
+                    && !touched.contains(key)
+                    && !self.style.lists.keys().contains(&key.as_str())
             });
             (map, conf.parsed.sections.clone())
         };
         let got: BTreeSet<String> = directive::names(&edited).unwrap_or_default().into_iter().collect();
         let path_kept = edited.users_lua_path(ours) == self.users_lua_path(ours);
+        let given = change.nginx.as_ref().is_none_or(|wanted| {
+            wanted.is_subset(&edited.nginx()) && edited.users_nginx() == self.users_nginx()
+        });
         if others(self) != others(&edited)
+            || !given
             || got != expected
             || !path_kept
             || edited.generation(ours) != change.generation
@@ -178,6 +210,12 @@ impl KongConf {
 
     /// The text with a line of ours added at the top level: below the comment that documents `key`, if there is one.
     fn with_line(&self, key: &str, value: &[u8]) -> Vec<u8> {
+        let place = grammar::after_comment(&self.text, key).or(self.parsed.insert_before);
+        self.with_line_at(place, key, value)
+    }
+
+    /// The same, at a place; at the end of the file without one.
+    fn with_line_at(&self, place: Option<usize>, key: &str, value: &[u8]) -> Vec<u8> {
         let crlf =
             self.text.iter().position(|b| *b == b'\n').is_some_and(|i| i > 0 && self.text[i - 1] == b'\r');
         let newline: &[u8] = if crlf { b"\r\n" } else { b"\n" };
@@ -188,15 +226,14 @@ impl KongConf {
         };
         let mut line = [&above, key.as_bytes(), b" = ", value, &behind].concat();
         let end = self.text.len();
-        let place = grammar::after_comment(&self.text, key).or(self.parsed.insert_before);
-        match place {
-            None if end > 0 && !self.text.ends_with(b"\n") => {
+        let at = place.unwrap_or(end);
+        match at {
+            at if at == end && end > 0 && !self.text.ends_with(b"\n") => {
                 line.insert(0, b'\n');
                 self.spliced(vec![(end..end, line)])
             }
             at => {
                 line.extend_from_slice(newline);
-                let at = at.unwrap_or(end);
                 self.spliced(vec![(at..at, line)])
             }
         }

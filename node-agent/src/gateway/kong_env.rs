@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kctl_shared::nginx::NginxSetting;
 use kctl_shared::spec::Failure;
 use sha2::{Digest as _, Sha256};
 
@@ -121,6 +122,11 @@ impl KongEnv {
 
     pub fn generation(&self, ours: &OurPath) -> Option<PathBuf> {
         self.conf.generation(ours)
+    }
+
+    /// What Kong handed on to nginx.
+    pub fn nginx(&self) -> BTreeSet<NginxSetting> {
+        self.conf.nginx()
     }
 
     pub fn users_lua_path(&self, ours: &OurPath) -> String {
@@ -239,4 +245,12 @@ pub fn rendered_lua_path(prefix: &Path) -> Option<String> {
         .lines()
         .find_map(|line| line.trim().strip_prefix("lua_package_path")?.trim().strip_suffix(';'))?;
     Some(line.trim().trim_matches('\'').to_owned())
+}
+
+/// Entries that `LUA_PATH` of the command that rendered `prefix` added to `lua_path`, the path of its settings. Kong's own
+/// executable may be a script that sets it.
+pub fn stray_lua_path(prefix: &Path, lua_path: &str) -> Vec<String> {
+    let rendered = rendered_lua_path(prefix).unwrap_or_default();
+    let tail = rendered.strip_prefix(lua_path).unwrap_or_default();
+    tail.split(';').filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }

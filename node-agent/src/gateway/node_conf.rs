@@ -1,7 +1,9 @@
 //! A node's own configuration file, in whichever grammar its Kong reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+use kctl_shared::nginx::NginxSetting;
 
 use super::dialect::Grammar;
 use super::kong_conf::{Change, ConfError, KongConf, OurPath};
@@ -66,6 +68,30 @@ impl NodeConf {
         }
     }
 
+    /// What Kong hands on to nginx; a kong.yml has no such settings.
+    pub fn nginx(&self) -> BTreeSet<NginxSetting> {
+        match self {
+            Self::Conf(conf) => conf.nginx(),
+            Self::Yml(_) => BTreeSet::new(),
+        }
+    }
+
+    /// The same without lines of ours.
+    pub fn users_nginx(&self) -> BTreeSet<NginxSetting> {
+        match self {
+            Self::Conf(conf) => conf.users_nginx(),
+            Self::Yml(_) => BTreeSet::new(),
+        }
+    }
+
+    /// Keys with a line of ours for nginx.
+    pub fn own_nginx_keys(&self) -> BTreeSet<String> {
+        match self {
+            Self::Conf(conf) => conf.own_nginx_keys(),
+            Self::Yml(_) => BTreeSet::new(),
+        }
+    }
+
     /// The file with `change` made, byte for byte the same outside the two values.
     ///
     /// # Errors
@@ -73,6 +99,7 @@ impl NodeConf {
     pub fn edit(&self, change: &Change, ours: &OurPath) -> Result<Vec<u8>, ConfError> {
         match self {
             Self::Conf(conf) => conf.edit(change, ours),
+            // Whoever asks for settings of nginx has looked at the version before.
             Self::Yml(yml) => yml.edit(change, ours),
         }
     }

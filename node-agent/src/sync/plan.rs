@@ -51,7 +51,6 @@ pub fn plan(spec: &NodeSpec, record: &Record, names: &[String]) -> Plan {
 mod tests {
     use super::*;
     use kctl_shared::digest::Digest;
-    use kctl_shared::method::Method;
     use kctl_shared::name::PluginName;
     use kctl_shared::spec::{Failure, Grant, PluginSpec, ReleaseRef};
 
@@ -60,7 +59,7 @@ mod tests {
     }
 
     fn release(version: &str) -> ReleaseRef {
-        ReleaseRef { version: version.into(), digest: Digest::of(version.as_bytes()), method: Method::Store }
+        ReleaseRef::new(version, Digest::of(version.as_bytes()))
     }
 
     #[test]

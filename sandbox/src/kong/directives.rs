@@ -136,6 +136,18 @@ const KNOWN: &[&str] = &[
     "cache_config",
 ];
 
+/// Names of the dictionaries that `nginx_http_lua_shared_dict` makes: the first by its value, others by directives of that
+/// name behind a semicolon.
+pub fn shared_dicts(conf: &Conf) -> Vec<String> {
+    let value = conf.text("nginx_http_lua_shared_dict");
+    let name = |(at, part): (usize, &str)| {
+        let part = part.trim();
+        let made = if at == 0 { part } else { part.strip_prefix("lua_shared_dict ")? };
+        made.split_whitespace().next().map(str::to_owned)
+    };
+    value.split(';').enumerate().filter_map(name).collect()
+}
+
 /// The complaint of `nginx -t` about the first injected directive that nginx does not know.
 pub fn check(conf: &Conf) -> Result<(), String> {
     for (key, _) in conf.settings() {

@@ -57,6 +57,9 @@ fn default_hint(code: &str) -> &'static str {
         "PATH_INVALID" => "rename the file: letters, digits, `-`, `_`, `.` and `/` are always fine",
         "BYTECODE_NOT_ALLOWED" => "ship the source: bytecode cannot be reviewed and fits one LuaJIT only",
         "NATIVE_NOT_ALLOWED" => "leave the library out and install it on the nodes by their own means",
+        "DECLARATION_INVALID" => {
+            "correct kctl.toml, for example:  [nginx]  nginx_http_lua_shared_dict = \"my_cache 10m\""
+        }
         "NO_PLUGIN_FOUND" => {
             "a plugin is `kong/plugins/NAME/handler.lua` with `schema.lua` beside it; spec/ and test/ are not looked at"
         }
@@ -71,7 +74,10 @@ fn default_hint(code: &str) -> &'static str {
         "ROCKSPEC_NAME_MISMATCH" => {
             "rename the rockspec or correct what it says, or take the files as they lie with --ignore-rockspec"
         }
-        "ROCKSPEC_BUILD_TYPE" | "ROCKSPEC_HOOKS" => {
+        "ROCKSPEC_BUILD_TYPE" => {
+            "build it on this machine with --allow-build; or, if the Lua files are enough, take them as they lie with --ignore-rockspec"
+        }
+        "ROCKSPEC_HOOKS" => {
             "no command of a rockspec is run here; if the Lua files are enough, take them as they lie with --ignore-rockspec"
         }
         "FILE_CHANGED" => "run it again when nothing writes to the directory",

@@ -180,7 +180,7 @@ pub(super) fn only_plugin(tree: Tree<'_>) -> Result<(PluginName, Files, Files), 
 fn below(tree: &Tree<'_>, root: &str, bare: bool) -> Listing {
     let below = search::below(&tree.nodes, root).filter(|(_, rest, node)| {
         let skipped = path::hidden(rest) || bare && path::aside(rest);
-        let lua = rest.ends_with(".lua") || path::native(rest);
+        let lua = rest.ends_with(".lua") || path::native(rest) || *rest == super::DECLARATION;
         !skipped && !matches!(node, Node::Directory) && (!bare || lua || matches!(node, Node::Link))
     });
     below.map(|(path, rest, _)| (rest.to_owned(), path.to_owned())).collect()
@@ -226,7 +226,7 @@ fn worth_telling(path: &str, bare: Option<&str>) -> bool {
     if path::canonical(path).is_some() {
         return false;
     }
-    let code = path.ends_with(".lua") || path::native(path);
+    let code = path.ends_with(".lua") || path::native(path) || path::declaration(path);
     code || bare.is_some_and(|root| {
         let name = path.rsplit('/').next().unwrap_or(path);
         let document = [".md", ".rockspec", ".rock"].iter().any(|e| name.ends_with(e)) || !name.contains('.');

@@ -56,6 +56,14 @@ pub struct Mention {
     pub line: usize,
 }
 
+/// A use of `ngx.shared.NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDict {
+    pub name: String,
+    /// From 1.
+    pub line: usize,
+}
+
 #[derive(Debug, Default)]
 pub struct Scan {
     pub(super) assignments: Vec<Assignment>,
@@ -63,6 +71,8 @@ pub struct Scan {
     pub requires: Vec<Require>,
     /// Every use of one of [`WATCHED`] that is not a field of something else.
     pub mentions: Vec<Mention>,
+    /// Every dictionary of nginx whose name is a constant.
+    pub dicts: Vec<SharedDict>,
 }
 
 /// What may matter to whoever lets the code run: libraries by their members, functions by their names.
@@ -89,8 +99,12 @@ impl Scan {
         let mut scan = Self::default();
         let mut constants = BTreeMap::new();
         let mut tables: Vec<usize> = Vec::new();
+        // Names that `ngx.shared` was given.
+        let mut shared: Vec<&str> = Vec::new();
         for (at, token) in tokens.iter().enumerate() {
-            if scan.assignments.len() + scan.requires.len() + scan.mentions.len() >= MAX_FOUND {
+            if scan.assignments.len() + scan.requires.len() + scan.mentions.len() + scan.dicts.len()
+                >= MAX_FOUND
+            {
                 break;
             }
             let line = lines.get(at).copied().unwrap_or_default();
@@ -100,7 +114,15 @@ impl Scan {
                     tables.pop();
                 }
                 Token::Name("require") => scan.requires.extend(required(&tokens, at, line, &constants)),
-                Token::Name(name) => scan.mentions.extend(mentioned(&tokens, at, name, line)),
+                Token::Name(name) => {
+                    scan.mentions.extend(mentioned(&tokens, at, name, line));
+                    if let Some(behind) = shared_at(&tokens, at, &shared) {
+                        match dict(&tokens, behind, &constants) {
+                            Some(name) => scan.dicts.push(SharedDict { name, line }),
+                            None => shared.extend(given(&tokens, at, behind)),
+                        }
+                    }
+                }
                 Token::Assign => {
                     let Some((key, member)) = key(&tokens, at, &constants) else { continue };
                     // In `local a, b = …` the first value is not b's.
@@ -193,6 +215,37 @@ fn mentioned(tokens: &[Token<'_>], at: usize, name: &str, line: usize) -> Option
     // A field of a table constructor or a local of that name is somebody else.
     let assigned = tokens.get(at + 1) == Some(&Token::Assign);
     (!assigned && WATCHED.contains(&full.as_str())).then_some(Mention { name: full, line })
+}
+
+/// Where an expression that is `ngx.shared` ends, if one begins at `at`.
+fn shared_at(tokens: &[Token<'_>], at: usize, aliases: &[&str]) -> Option<usize> {
+    if matches!(at.checked_sub(1).and_then(|i| tokens.get(i)), Some(Token::Sign(b'.' | b':'))) {
+        return None;
+    }
+    match tokens.get(at..)? {
+        [Token::Name("ngx"), Token::Sign(b'.'), Token::Name("shared"), ..] => Some(at + 3),
+        [Token::Name(name), ..] if aliases.contains(name) => Some(at + 1),
+        _ => None,
+    }
+}
+
+/// The dictionary that is taken out of `ngx.shared`, which ends at `at`.
+fn dict(tokens: &[Token<'_>], at: usize, known: &BTreeMap<String, String>) -> Option<String> {
+    match (tokens.get(at)?, tokens.get(at + 1)?) {
+        (Token::Sign(b'.'), Token::Name(name)) => Some((*name).to_owned()),
+        (Token::Sign(b'['), _) => {
+            let (text, end) = constant(tokens, at + 1, known)?;
+            (tokens.get(end) == Some(&Token::Sign(b']'))).then_some(text)
+        }
+        _ => None,
+    }
+}
+
+/// The name that `ngx.shared`, from `at` to `behind`, is given as a whole.
+fn given<'a>(tokens: &[Token<'a>], at: usize, behind: usize) -> Option<&'a str> {
+    let Token::Name(name) = tokens.get(at.checked_sub(2)?)? else { return None };
+    let whole = !matches!(tokens.get(behind), Some(Token::Sign(b'.' | b'[' | b':')));
+    (whole && tokens.get(at - 1) == Some(&Token::Assign)).then_some(*name)
 }
 
 /// A constant string expression at `at`, and where it ends.
@@ -409,6 +462,22 @@ mod tests {
         );
         let found: Vec<_> = scan.mentions.iter().map(|m| (m.line, m.name.as_str())).collect();
         assert_eq!(found, [(11, "os.exit"), (11, "loadstring")]);
+    }
+
+    #[test]
+    fn dictionaries_of_nginx() {
+        let source = r#"
+            local a = ngx.shared.one
+            local b = ngx.shared["two"]:get("x")
+            local shm, NAME = ngx.shared, "none"
+            local shared = ngx.shared
+            local DICT = "three"
+            local c = shared[DICT] or shared.four
+            local d = ngx.shared[conf.name] kong.ngx.shared.none() conf.shared.none()
+        "#;
+        let found = Scan::of(source.as_bytes()).dicts;
+        let found: Vec<_> = found.iter().map(|d| (d.line, d.name.as_str())).collect();
+        assert_eq!(found, [(2, "one"), (3, "two"), (7, "three"), (7, "four")]);
     }
 
     #[test]

@@ -7,6 +7,11 @@ const ASIDE: &[&str] = &["spec", "specs", "test", "tests", "t", "lua_modules", "
 /// How many directories may stand above `kong/plugins`: `NAME-1.0/share/lua/5.1` is the deepest that makes sense.
 const MAX_ABOVE: usize = 4;
 
+/// What a plugin says about itself, wherever it lies.
+pub(super) fn declaration(path: &str) -> bool {
+    path.rsplit('/').next() == Some(super::DECLARATION)
+}
+
 /// `./a//b/` becomes `a/b`; the root itself becomes empty.
 pub(super) fn clean(raw: &[u8], max: usize) -> Result<String, PackageError> {
     let name = || shown(&String::from_utf8_lossy(raw));

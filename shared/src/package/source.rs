@@ -62,7 +62,7 @@ pub fn load(path: &Path, options: &LoadOptions, lua: &dyn Evaluator) -> Result<P
 /// `SPECIAL_FILE_NOT_ALLOWED`, `MODE_NOT_ALLOWED`, `NATIVE_NOT_ALLOWED`, `BYTECODE_NOT_ALLOWED`. About the plugin:
 /// `NO_PLUGIN_FOUND`, `MULTIPLE_PLUGINS`, `PLUGIN_TWICE`, `NAME_MISMATCH`, `NAME_UNKNOWN`, `NAME_INVALID`,
 /// `NAME_RESERVED`, `PLUGIN_BUNDLED`, `VERSION_INVALID`. About its rockspec: `ROCKSPEC_INVALID`, `ROCKSPEC_ENDLESS`,
-/// `ROCKSPEC_BUILD_TYPE`, `ROCKSPEC_HOOKS`, `ROCKSPEC_NAME_MISMATCH`, `ROCKSPEC_MODULE_MISSING`.
+/// `ROCKSPEC_BUILD_TYPE`, `ROCKSPEC_HOOKS`, `ROCKSPEC_NAME_MISMATCH`, `ROCKSPEC_MODULE_MISSING`. About what it declares: `DECLARATION_INVALID`.
 pub fn load_all_about(
     path: &Path,
     options: &LoadOptions,
@@ -137,6 +137,7 @@ fn package(found: Outcome, rock: Option<String>, options: &LoadOptions) -> Resul
         }
     };
     let mut package = Package::new(chosen.plugin, chosen.files, &options.limits)?;
+    package.nginx()?;
     if !chosen.beside.is_empty() {
         package = package.with_extras(chosen.beside, &options.limits)?;
     }

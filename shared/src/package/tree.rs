@@ -48,7 +48,11 @@ fn budget(path: &str) -> Option<usize> {
         None
     } else if path::canonical(path).is_some() {
         Some(0)
-    } else if path.ends_with(".lua") || path.ends_with(".rockspec") || path::native(path) {
+    } else if path.ends_with(".lua")
+        || path.ends_with(".rockspec")
+        || path::native(path)
+        || path::declaration(path)
+    {
         Some(1)
     } else if path::archive(path) && path::parts(path).count() <= 2 {
         Some(2)

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kctl_shared::digest::Digest;
-use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::package::{LoadOptions, Unread, hash_tree, load};
 use kctl_shared::spec::{Grant, NodeSpec, PluginSpec, ReleaseRef};
@@ -62,7 +61,7 @@ impl Machine {
                     .unwrap();
             let digest = package.digest();
             fs::write(job.path("artifacts").join(digest.hex()), package.to_artifact()).unwrap();
-            ReleaseRef { version: version.into(), digest, method: Method::Store }
+            ReleaseRef::new(version, digest)
         });
         let plain = node.read_conf();
         Self { node, job, releases, generation: 0, plain }

@@ -86,6 +86,23 @@ async fn what_cannot_be_rendered_the_same_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_kong_that_is_a_script_with_a_lua_path_of_its_own_is_no_hindrance() {
+    let mut node = Node::new("plugins = bundled\n");
+    let script = node.path("kong");
+    let text = format!(
+        "#!/bin/sh\nLUA_PATH=\"${{LUA_PATH:+$LUA_PATH;}}/rocks/of/kong/?.lua;;\"\nexport LUA_PATH\nexec {} \"$@\"\n",
+        node.bin.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    node.bin = script;
+    node.start();
+    let (wanted, before) = (node.plugin("hello", "1.0.0", ""), without("hello", None));
+    enact(&node.gateway(), &wanted, &before).await.unwrap();
+    enact(&node.gateway(), &before, &wanted).await.unwrap();
+}
+
+#[tokio::test]
 async fn every_odd_conf_and_command_has_its_code_and_changes_nothing() {
     let node = Node::started("plugins = bundled\n");
     let kong = node.gateway();

@@ -144,8 +144,11 @@ fn environment(facts: &Facts, difference: &Difference) -> Option<Finding> {
 }
 
 fn leaked(facts: &Facts) -> Option<Finding> {
-    let tail = facts.armed()?.leaked.as_ref()?;
-    if let Some((name, directory)) = only_there(facts, tail) {
+    let tail = facts.armed()?.leaked.join(";");
+    if tail.is_empty() {
+        return None;
+    }
+    if let Some((name, directory)) = only_there(facts, &tail) {
         let sentence = format!("{name} is found only through a LUA_PATH of whoever ran Kong's command last");
         return Some(
             Finding::error("LUA_PATH_LEAKED", sentence)

@@ -77,7 +77,7 @@ pub fn look(facts: &mut Facts, bin: &Path, reader: &Reader) {
     let names = super::custom(listed.iter().chain(&armed).chain(&used));
     let own = facts.conf().map(|c| c.lua_path.clone()).or_else(|| facts.armed().map(|a| a.lua_path.clone()));
     let own = own.unwrap_or_default();
-    let leaked = facts.armed().and_then(|a| a.leaked.clone()).unwrap_or_default();
+    let leaked = facts.armed().map(|a| a.leaked.join(";")).unwrap_or_default();
     let path = format!("{own};{leaked};{}", usual(bin));
     let modern = facts.dialect.is_modern();
     let prefix = facts.prefix.clone();

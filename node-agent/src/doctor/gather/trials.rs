@@ -14,7 +14,7 @@ use crate::gateway::conf_file::ConfFile;
 use crate::gateway::dialect::{Dialect, Grammar, Takes, Trials as Tries};
 use crate::gateway::effective::Environment;
 use crate::gateway::kong_conf::{Change, Lists, OurPath};
-use crate::gateway::kong_env::KongEnv;
+use crate::gateway::kong_env::{self, KongEnv};
 use crate::gateway::node_conf::NodeConf;
 use crate::gateway::preflight::Trial;
 use crate::gateway::scratch::Scratch;
@@ -112,8 +112,13 @@ impl Trials<'_> {
         Ok((scratch, env))
     }
 
-    async fn rendered(&self, facts: &Facts) -> Result<Rendered, Failure> {
+    async fn rendered(&self, facts: &mut Facts) -> Result<Rendered, Failure> {
         let (scratch, rendered) = self.prepare(facts, &self.file.text).await?;
+        if let Some(Ok(armed)) = &mut facts.armed {
+            // A script that Kong's executable is brings its own every time.
+            let brought = kong_env::stray_lua_path(&scratch.prefix(), rendered.lua_path());
+            armed.leaked.retain(|entry| !brought.contains(entry));
+        }
         let differing = self.env.map(|env| {
             let here = env.get("prefix").map_or(facts.prefix.as_path(), Path::new);
             env.differences(here, &rendered, &scratch.prefix())

@@ -50,11 +50,12 @@ impl Kong {
         ensure_room(&[self.prefix(), &self.config.state_dir], 0).map_err(refused)?;
         self.can_be_restarted(&armed).map_err(refused)?;
         effective::check_directives(&conf, &armed, &self.ours, &self.explained(wanted)).map_err(refused)?;
+        effective::check_nginx(&conf, &armed, &self.own_nginx(&conf, wanted)).map_err(refused)?;
         let names = self.names(&edited).map_err(refused)?;
         self.nothing_in_the_way(&armed, &tree, &names).await.map_err(waiting)?;
         let cli = self.cli(Some(&armed), Some(&tree)).map_err(refused)?;
         let environment =
-            self.environment(&cli, &edited, &armed, Some(tree.master)).await.map_err(refused)?;
+            self.environment(&cli, &edited, &armed, wanted, Some(tree.master)).await.map_err(refused)?;
 
         progress(StepWord::Configuring);
         self.write(&change).map_err(refused)?;
@@ -96,7 +97,8 @@ impl Kong {
         let tree = Tree::of(self.prefix());
         let (_, edited) = self.edited(&change)?;
         let cli = self.cli(Some(&armed), tree.as_ref())?;
-        let environment = self.environment(&cli, &edited, &armed, tree.as_ref().map(|t| t.master)).await?;
+        let environment =
+            self.environment(&cli, &edited, &armed, before, tree.as_ref().map(|t| t.master)).await?;
         self.write(&change)?;
         self.prepare(&cli, &environment).await?;
         if tree.is_none() && (self.restarts() || self.record.memory().stopped_by_us()) {
@@ -140,7 +142,7 @@ impl Kong {
 
     fn edited(&self, change: &Change) -> Result<(ConfFile, Vec<u8>), Failure> {
         let conf = self.conf()?;
-        let edited = conf.conf.edit(change, &self.ours)?;
+        let edited = self.edit(&conf, change)?;
         Ok((conf, edited))
     }
 

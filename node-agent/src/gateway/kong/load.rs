@@ -59,7 +59,7 @@ impl Kong {
     pub async fn try_out(&self, wanted: &Wanted, own: &Environment) -> Result<(), Failure> {
         let dialect = self.ask_version().await?;
         let conf = self.conf()?;
-        let edited = conf.conf.edit(&change_for(wanted), &self.ours)?;
+        let edited = self.edit(&conf, &change_for(wanted))?;
         if dialect.trials == Trials::None {
             return Ok(());
         }
@@ -68,7 +68,8 @@ impl Kong {
         let mut environment = Environment::new();
         if let Some(armed) = &armed {
             let limit = self.limits.command;
-            let renderer = effective::Renderer { cli: &cli, prefix: self.prefix(), limit };
+            let ours = self.nginx_keys(&edited, wanted, armed)?;
+            let renderer = effective::Renderer { cli: &cli, prefix: self.prefix(), limit, ours: &ours };
             let mut keys = renderer.render(&edited, own, armed).await?;
             keys.retain(|key| conf.conf.get(key).is_none() && !key.contains(' '));
             environment = armed.as_environment(&keys);
@@ -104,7 +105,7 @@ impl Kong {
         ensure_room(&[self.config.conf.parent().unwrap_or(Path::new("/")), &self.config.state_dir], 0)?;
         let change = change_for(wanted);
         let conf = self.conf()?;
-        let differs = conf.conf.edit(&change, &self.ours)? != conf.text;
+        let differs = self.edit(&conf, &change)? != conf.text;
         self.write(&change)?;
         Ok(differs)
     }

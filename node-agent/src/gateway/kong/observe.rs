@@ -42,9 +42,12 @@ impl Kong {
             None => self.conf(),
             Some(failure) => Err(failure.clone()),
         };
-        match conf.and_then(|file| Ok((file.conf.plugins()?, file.conf.generation(&self.ours)))) {
-            Ok((plugins, generation)) => {
+        let read = conf
+            .and_then(|file| Ok((file.conf.plugins()?, file.conf.generation(&self.ours), file.conf.nginx())));
+        match read {
+            Ok((plugins, generation, nginx)) => {
                 seen.conf_plugins = Some(plugins);
+                seen.conf_nginx = Some(nginx);
                 seen.conf_generation = generation;
             }
             Err(failure) => seen.trouble = Some(failure),
@@ -71,6 +74,7 @@ impl Kong {
     async fn observe_armed(&self, armed: &KongEnv, seen: &mut KongObserved) {
         seen.armed_plugins = armed.plugins().ok();
         seen.armed_generation = armed.generation(&self.ours);
+        seen.armed_nginx = armed.nginx();
         seen.lua_path = Some(resolve::absolute(&armed.users_lua_path(&self.ours), self.prefix()));
         let listener = Listener::parse(armed.get("admin_listen"));
         let facts = &mut seen.facts;

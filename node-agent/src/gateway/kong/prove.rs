@@ -60,7 +60,17 @@ impl Kong {
             "NOT_CONFIGURED",
             "kong.conf",
         )?;
+        let (nginx, own) = (wanted.nginx(), conf.conf.own_nginx_keys());
+        let (written, users) = (conf.conf.nginx(), conf.conf.users_nginx());
+        let stray = (&written - &users).into_iter().find(|s| own.contains(&s.key) && !nginx.contains(s));
+        if let Some(setting) = nginx.difference(&written).next().or(stray.as_ref()) {
+            let message = format!("kong.conf does not say what is wanted of `{setting}`");
+            return Err(Failure::new("NOT_CONFIGURED", message));
+        }
         let armed = self.armed()?;
+        if let Some(setting) = nginx.difference(&armed.nginx()).next() {
+            return Err(Failure::new("NOT_ARMED", format!("the prepared configuration lacks `{setting}`")));
+        }
         self.says(
             wanted,
             &armed.plugins()?,

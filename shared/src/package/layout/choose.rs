@@ -1,5 +1,6 @@
 //! What a rockspec adds to the files that were found, and which rockspec speaks of a plugin at all.
 
+use super::super::DECLARATION;
 use super::super::error::{PackageError, shown};
 use super::super::path;
 use super::super::rockspec::{Found, Rockspec};
@@ -89,7 +90,7 @@ pub(super) fn listed(
         inside("handler.lua") || inside("schema.lua") && !rest.starts_with("handler/")
     };
     let more = below(tree, root, true).into_iter().filter(|(rest, full)| {
-        rest.ends_with(".lua")
+        (rest.ends_with(".lua") || rest == DECLARATION)
             && search.usable(full)
             && path::canonical(full).is_none()
             && !accounted.contains(full)

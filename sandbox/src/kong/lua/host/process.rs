@@ -8,6 +8,7 @@ use std::time::Duration;
 use mlua::{Function, Lua, Result, Table, Value as LuaValue, Variadic};
 
 use super::now;
+use crate::kong::directives;
 use crate::kong::log;
 use crate::kong::lua::{Host, Paused, Phase, drive};
 
@@ -75,6 +76,7 @@ pub fn register(lua: &Lua, host: &Rc<Host>, table: &Table) -> Result<()> {
         "readable_by_workers",
         lua.create_function(|_, path: String| Ok(readable_by_workers(Path::new(&path))))?,
     )?;
+    table.set("shared_dicts", if cli { Vec::new() } else { directives::shared_dicts(&host.conf) })?;
     table.set("loaded_file", lua.create_function(|_, _: String| Ok(()))?)?;
     table.set("request_tail", lua.create_function(|_, request: Table| Ok(request_tail(&request)))?)
 }

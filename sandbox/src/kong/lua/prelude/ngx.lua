@@ -154,6 +154,9 @@ for name in string.gmatch([[kong kong_locks kong_healthchecks kong_cluster_event
   kong_core_db_cache kong_core_db_cache_miss kong_db_cache kong_db_cache_miss kong_secrets prometheus_metrics]], "%S+") do
   ngx.shared[name] = new_dict()
 end
+-- What the node's own directives make; Kong's command line is given none of them.
+local made = host.shared_dicts
+for _, name in ipairs(type(made) == "table" and made or {}) do ngx.shared[name] = new_dict() end
 
 ngx.ctx = setmetatable({}, {
   __index = function(_, key) return request.get().ctx[key] end,

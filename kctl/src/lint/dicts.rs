@@ -2,27 +2,28 @@
 
 use super::target::Target;
 
-/// (name, from, to), read from Kong's `templates/nginx_kong.lua` at its tags; those that depend on the node's settings are
-/// among them.
+/// (name, first, last): as Kong's `templates/nginx_kong.lua` has them at the first release of each minor version, 0.9 to 3.9,
+/// and the one that its `conf_loader` adds. Those that depend on the node's settings are among them.
 const DICTS: &[(&str, u32, u32)] = &[
-    ("kong", 0, NOW),
-    ("kong_cache", 11, 14),
+    ("kong", 10, NOW),
+    ("kong_cache", 11, 13),
     ("kong_cassandra", 11, 303),
     ("kong_cluster_events", 11, NOW),
+    ("kong_clustering", 200, 201),
     ("kong_core_db_cache", 200, NOW),
     ("kong_core_db_cache_2", 200, 208),
     ("kong_core_db_cache_miss", 200, NOW),
     ("kong_core_db_cache_miss_2", 200, 208),
-    ("kong_db_cache", 13, NOW),
-    ("kong_db_cache_2", 101, 208),
-    ("kong_db_cache_miss", 13, NOW),
-    ("kong_db_cache_miss_2", 101, 208),
+    ("kong_db_cache", 14, NOW),
+    ("kong_db_cache_2", 102, 208),
+    ("kong_db_cache_miss", 14, NOW),
+    ("kong_db_cache_miss_2", 102, 208),
     ("kong_dns_cache", 308, NOW),
     ("kong_healthchecks", 12, NOW),
-    ("kong_locks", 15, NOW),
-    ("kong_process_events", 11, 305),
-    ("kong_rate_limiting_counters", 13, NOW),
-    ("kong_secrets", 302, NOW),
+    ("kong_locks", 14, NOW),
+    ("kong_process_events", 11, 302),
+    ("kong_rate_limiting_counters", 14, NOW),
+    ("kong_secrets", 304, NOW),
     ("prometheus_metrics", 14, NOW),
 ];
 const NOW: u32 = u32::MAX;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::NodeStatus;
 use kctl_shared::time::Timestamp;
@@ -29,6 +30,12 @@ struct Inner {
     sessions: BTreeMap<NodeId, Session>,
     versions: BTreeMap<NodeId, String>,
     next: u64,
+}
+
+impl Inner {
+    fn present(&self, ticket: &Ticket) -> Option<&Session> {
+        self.sessions.get(&ticket.node).filter(|session| session.id == ticket.id)
+    }
 }
 
 #[derive(Debug)]
@@ -108,7 +115,7 @@ impl Inventory {
     ) -> Result<(Ticket, mpsc::Receiver<Ask>), Fault> {
         let mut inner = self.lock();
         if let Some(present) = inner.sessions.get(&node) {
-            if present.boot > boot {
+            if present.boot > boot && !mutant::is("no-incarnation-check") {
                 return Err(Fault::new(
                     "SUPERSEDED",
                     format!("a later start of node {node}'s agent is connected"),
@@ -144,7 +151,7 @@ impl Inventory {
 
     pub fn close(&self, ticket: &Ticket) {
         let mut inner = self.lock();
-        if inner.sessions.get(&ticket.node).is_some_and(|s| s.id == ticket.id) {
+        if inner.present(ticket).is_some() {
             inner.sessions.remove(&ticket.node);
         }
     }
@@ -152,6 +159,9 @@ impl Inventory {
     /// A heartbeat: alive, and its lease renewed once the acknowledgement arrives.
     pub fn heard(&self, ticket: &Ticket, now: Timestamp) {
         let mut inner = self.lock();
+        if inner.present(ticket).is_none() {
+            return;
+        }
         if let Some(report) = inner.fleet.reports.get_mut(&ticket.node) {
             // A node that was missed must show as back at once.
             let missed = now.since(report.last_seen) >= crate::rollout::fleet::SUSPECT_MS;
@@ -166,8 +176,10 @@ impl Inventory {
 
     pub fn ingest(&self, ticket: &Ticket, status: NodeStatus, now: Timestamp) {
         let mut inner = self.lock();
+        // What arrives by a stream that another one replaced is older than what that one said.
+        let Some(boot) = inner.present(ticket).map(|session| session.boot) else { return };
         let report = inner.fleet.reports.entry(ticket.node.clone()).or_default();
-        report.last_seen = now;
+        (report.boot, report.last_seen) = (boot, now);
         match (&report.status.task, &status.task) {
             (before, Some(task)) => {
                 let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
@@ -185,5 +197,26 @@ impl Inventory {
         if changed {
             self.bump();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_stream_says_nothing_any_more() {
+        let (inventory, node) = (Inventory::default(), NodeId::parse("n1").unwrap());
+        let status = |generation| NodeStatus { observed_generation: generation, ..NodeStatus::default() };
+        let open = |boot| inventory.open(node.clone(), boot, String::new(), Timestamp(1)).unwrap().0;
+        let (old, new) = (open(1), open(2));
+        inventory.ingest(&new, status(7), Timestamp(2));
+        inventory.ingest(&old, status(6), Timestamp(3));
+        inventory.heard(&old, Timestamp(4));
+        inventory.with(|fleet| {
+            let report = &fleet.reports[&node];
+            assert_eq!((report.boot, report.status.observed_generation), (2, 7));
+            assert_eq!(report.last_seen, Timestamp(2));
+        });
     }
 }

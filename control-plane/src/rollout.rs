@@ -12,8 +12,9 @@ pub mod waves;
 
 use std::collections::BTreeMap;
 
+use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
-use kctl_shared::spec::Failure;
+use kctl_shared::spec::{Failure, Grant, PluginStatus};
 use kctl_shared::time::Timestamp;
 
 use crate::state::command::Command;
@@ -77,6 +78,17 @@ pub(crate) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
+    /// The node's report, if the start of its agent that is registered made it: an earlier one proves nothing.
+    pub fn heard(&self, node: &NodeId) -> Option<&'a fleet::Report> {
+        let boot = self.state.nodes.get(node)?.boot;
+        self.fleet.reports.get(node).filter(|r| r.boot == boot || mutant::is("no-incarnation-check"))
+    }
+
+    /// What that report says of the operation's plugin in answer to `grant`.
+    pub fn answer(&self, node: &NodeId, grant: Grant) -> Option<&'a PluginStatus> {
+        self.heard(node)?.status.plugins.get(&self.operation.plugin).filter(|p| p.grant == grant)
+    }
+
     fn next(&mut self, reloading: &mut BTreeMap<GroupName, usize>) -> Option<Command> {
         let operation = self.operation;
         let id = operation.id.clone();

@@ -17,6 +17,7 @@ mod progress;
 
 pub use catalogue::{no_conflict, same_content};
 pub use command::{Command, Event, LogStamp, Rejection};
+pub use fleet::presented;
 pub use model::ClusterState;
 
 /// Applies one committed command. Guards are evaluated here, not only before proposing: what slipped in between makes

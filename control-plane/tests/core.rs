@@ -189,3 +189,16 @@ fn two_plugins_of_a_group_bring_the_same_module_or_none() {
     // The plugin's own former release is no conflict: it is going.
     assert_eq!(World::conflict(&state, "golden", "resty/foo.lua", "b"), None);
 }
+
+#[test]
+fn a_node_that_joins_while_a_removal_turns_back_is_part_of_it() {
+    let mut world = World::new(23, 4);
+    world.install("1.0.0");
+    world.run(200);
+    world.remove();
+    world.run_until_disabling();
+    world.reroute_overtaken_by_a_join();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_gone();
+}

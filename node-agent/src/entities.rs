@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kctl_shared::spec::{EntityReport, EntityTask, Failure, NodeSpec};
+use kctl_shared::mutant;
+use kctl_shared::spec::{Entity, EntityReport, EntityTask, Failure, NodeSpec};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,18 +68,23 @@ async fn round(
 ) -> Result<(), Failure> {
     check(lease)?;
     let found = gateway.scan(&task.plugin).await?;
-    let mut left = Vec::new();
-    for entity in found {
-        if task.delete.contains(&entity.id) {
-            check(lease)?;
-            gateway.delete_entity(&entity.id).await?;
-            tracing::info!(plugin = %task.plugin, id = %entity.id, "plugin configuration deleted");
-        }
-        // Counts as found all the same: only a scan that sees nothing is an empty one.
-        left.push(entity);
+    for entity in found.iter().filter(|entity| is_due(task, entity)) {
+        check(lease)?;
+        gateway.delete_entity(&entity.id).await?;
+        tracing::info!(plugin = %task.plugin, id = %entity.id, "plugin configuration deleted");
     }
-    report.scans += 1;
-    report.empty_in_a_row = if left.is_empty() { report.empty_in_a_row + 1 } else { 0 };
-    report.entities = left;
+    tally(report, found);
     Ok(())
+}
+
+/// Whether the task lets this entity be deleted: only ids that the log recorded, whatever else the plugin has.
+pub fn is_due(task: &EntityTask, entity: &Entity) -> bool {
+    task.delete.contains(&entity.id) || mutant::is("delete-by-name")
+}
+
+/// A scan is complete. What was deleted counts as found all the same: only a scan that sees nothing is an empty one.
+pub fn tally(report: &mut EntityReport, found: Vec<Entity>) {
+    report.scans += 1;
+    report.empty_in_a_row = if found.is_empty() { report.empty_in_a_row + 1 } else { 0 };
+    report.entities = found;
 }

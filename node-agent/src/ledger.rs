@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::NodeSpec;
 use kctl_shared::time::Timestamp;
@@ -42,6 +43,41 @@ pub struct Record {
     /// Files of these were made good, and Kong was not reloaded since.
     #[serde(default)]
     pub tainted: BTreeSet<PluginName>,
+}
+
+impl Record {
+    /// Another start of the agent; everything it knew, its fences above all, stays.
+    pub fn restart(&mut self) {
+        self.boot += 1;
+        if mutant::is("fence-forgotten") {
+            self.spec = None;
+        }
+    }
+
+    /// Whether a spec is one to follow from now on: not when it is the present one.
+    ///
+    /// # Errors
+    /// `STALE_SPEC` for an older one, `SPEC_CONFLICT` for the same generation with other content.
+    pub fn admits(&self, spec: &NodeSpec) -> Result<bool, Fault> {
+        let Some(present) = &self.spec else { return Ok(true) };
+        let (new, old) = ((spec.epoch, spec.generation), (present.epoch, present.generation));
+        let slack = u64::from(mutant::is("fence-off-by-one"));
+        if (new.0, new.1 + slack) < old {
+            return Err(Fault::new("STALE_SPEC", format!("generation {new:?} is older than {old:?}")));
+        }
+        if new == old && spec.hash() != present.hash() {
+            return Err(Fault::new(
+                "SPEC_CONFLICT",
+                format!("generation {new:?} came with other content before"),
+            ));
+        }
+        Ok(*present != *spec)
+    }
+
+    pub fn follow(&mut self, spec: NodeSpec) {
+        self.attempts.retain(|p| spec.plugins.contains_key(p));
+        self.spec = Some(spec);
+    }
 }
 
 #[derive(Debug)]
@@ -92,7 +128,7 @@ impl Ledger {
                 .hint("give each node a state_dir of its own"));
         }
         record.node = Some(node.clone());
-        record.boot += 1;
+        record.restart();
         let generation = record.generation;
         let mut ledger = Self { path, record, generation, written: Vec::new(), _lock: lock };
         ledger.write("ledger.start");
@@ -152,25 +188,10 @@ impl Ledger {
     /// # Errors
     /// `STALE_SPEC` for an older one, `SPEC_CONFLICT` for the same generation with other content.
     pub fn accept(&mut self, spec: NodeSpec) -> Result<bool, Fault> {
-        if let Some(present) = &self.record.spec {
-            let (new, old) = ((spec.epoch, spec.generation), (present.epoch, present.generation));
-            if new < old {
-                return Err(Fault::new("STALE_SPEC", format!("generation {new:?} is older than {old:?}")));
-            }
-            if new == old && spec.hash() != present.hash() {
-                return Err(Fault::new(
-                    "SPEC_CONFLICT",
-                    format!("generation {new:?} came with other content before"),
-                ));
-            }
-            if *present == spec {
-                return Ok(false);
-            }
+        if !self.record.admits(&spec)? {
+            return Ok(false);
         }
-        self.update("ledger.spec", |r| {
-            r.attempts.retain(|p| spec.plugins.contains_key(p));
-            r.spec = Some(spec);
-        });
+        self.update("ledger.spec", |r| r.follow(spec));
         Ok(true)
     }
 }

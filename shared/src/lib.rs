@@ -16,6 +16,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod fault;
 pub mod method;
+pub mod mutant;
 pub mod name;
 pub mod nginx;
 pub mod package;

@@ -11,7 +11,7 @@ use kctl_shared::fault::Fault;
 use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::proto::agent::control_message::Body as Down;
 use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up, agent_service_server::AgentService};
-use kctl_shared::spec::{KongState, NodeStatus};
+use kctl_shared::spec::NodeStatus;
 use kctl_shared::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,8 +21,7 @@ use super::Api;
 use crate::desired::node_spec;
 use crate::inventory::{Ask, Ticket};
 use crate::rollout::detach::LEASE_MS;
-use crate::state::command::Command;
-use crate::state::model::NodeFacts;
+use crate::state::presented;
 
 const HEARTBEAT_MS: u32 = 2_000;
 /// An agent that connects says who it is within this.
@@ -118,28 +117,12 @@ impl Session {
 
     /// Commits what decisions need to know about the node, if it is new.
     async fn register(&self, node: &NodeId, who: &Identity, status: &NodeStatus) -> Result<(), Refusal> {
-        let known = self.api.hub.consensus.with_state(|s| s.nodes.get(node).cloned());
-        let kong = &status.kong;
-        let facts = match &known {
-            // A Kong that does not run says nothing about itself; what was known stays.
-            Some(known) if kong.state != KongState::Running => known.facts.clone(),
-            _ => NodeFacts {
-                has_admin_api: kong.has_admin_api,
-                datastore: kong.datastore.clone(),
-                propagation_ms: kong.propagation_ms,
-            },
-        };
-        let same = known.is_some_and(|k| {
-            k.group == who.group && k.nonce == who.nonce && k.boot == who.boot && k.facts == facts
-        });
-        if !same {
-            let command = Command::RegisterNode {
-                node: node.clone(),
-                group: who.group.clone(),
-                nonce: who.nonce.clone(),
-                boot: who.boot,
-                facts,
-            };
+        let command = self
+            .api
+            .hub
+            .consensus
+            .with_state(|s| presented(s, node, &who.group, &who.nonce, who.boot, &status.kong));
+        if let Some(command) = command {
             self.api.propose(command).await.map_err(|status| {
                 let (fault, _) = Fault::from_status(&status);
                 if matches!(fault.code.as_str(), "NOT_LEADER" | "NO_QUORUM") {

@@ -134,7 +134,7 @@ pub(crate) fn fence(round: &Round<'_>, after: Timestamp) -> Option<WaitingOn> {
 /// The applier's answer to its present grant, if it has finished a scan under it.
 fn report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport, &'a Report)> {
     let applier = round.operation.applier.as_ref()?;
-    let report = round.fleet.reports.get(&applier.node)?;
+    let report = round.heard(&applier.node)?;
     let task = report.status.task.as_ref().filter(|t| t.grant == applier.grant)?;
     (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
 }

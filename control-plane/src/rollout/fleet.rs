@@ -25,6 +25,8 @@ pub struct Fleet {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub status: NodeStatus,
+    /// Which start of the agent said so.
+    pub boot: u64,
     /// Latest sign of life on the node's stream.
     pub last_seen: Timestamp,
     /// The agent may still act on an entity task until then, if the acknowledgement reached it.

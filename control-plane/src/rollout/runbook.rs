@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
 
 use super::waves;
@@ -21,7 +22,7 @@ pub fn install(state: &ClusterState, nodes: &[NodeId], waves: &[String]) -> Resu
         Step::new(StepKind::Preflight, 0, nodes.iter().cloned()),
     ];
     let order = by_admin(state, nodes, false);
-    steps.extend(in_waves(StepKind::Enable, &order, waves)?);
+    steps.extend(in_waves(state, StepKind::Enable, &order, waves)?);
     Ok(steps)
 }
 
@@ -31,7 +32,8 @@ pub fn install(state: &ClusterState, nodes: &[NodeId], waves: &[String]) -> Resu
 /// `INVALID_ROLLOUT`.
 pub fn remove(state: &ClusterState, nodes: &[NodeId], waves: &[String]) -> Result<Vec<Step>, Fault> {
     let mut steps = vec![Step::new(StepKind::Detach, 0, [])];
-    steps.extend(in_waves(StepKind::Disable, &by_admin(state, nodes, true), waves)?);
+    let order = by_admin(state, nodes, !mutant::is("disable-order-reversed"));
+    steps.extend(in_waves(state, StepKind::Disable, &order, waves)?);
     steps.push(Step::new(StepKind::Purge, 0, nodes.iter().cloned()));
     Ok(steps)
 }
@@ -63,16 +65,56 @@ pub fn detach_again(state: &ClusterState, operation: &Operation) -> Vec<Step> {
     })
 }
 
+fn has_admin_api(state: &ClusterState, node: &NodeId) -> bool {
+    state.nodes.get(node).is_some_and(|r| r.facts.has_admin_api)
+}
+
 fn by_admin(state: &ClusterState, nodes: &[NodeId], admin_first: bool) -> Vec<NodeId> {
     let mut order = nodes.to_vec();
-    order.sort_by_key(|n| {
-        let admin = state.nodes.get(n).is_some_and(|r| r.facts.has_admin_api);
-        (admin != admin_first, n.clone())
-    });
+    order.sort_by_key(|n| (has_admin_api(state, n) != admin_first, n.clone()));
     order
 }
 
-fn in_waves(kind: StepKind, nodes: &[NodeId], waves: &[String]) -> Result<Vec<Step>, Fault> {
+/// Nodes of a wave go in any order, so no wave has nodes with an Admin API and nodes without: where one kind ends and the
+/// other begins is a barrier of its own.
+fn in_waves(
+    state: &ClusterState,
+    kind: StepKind,
+    nodes: &[NodeId],
+    waves: &[String],
+) -> Result<Vec<Step>, Fault> {
     let split = waves::split(nodes, waves)?;
-    Ok(split.into_iter().zip(1..).map(|(nodes, wave)| Step::new(kind, wave, nodes)).collect())
+    let alike = |a: &NodeId, b: &NodeId| has_admin_api(state, a) == has_admin_api(state, b);
+    let pure = split.iter().flat_map(|wave| wave.chunk_by(alike));
+    Ok(pure.zip(1..).map(|(nodes, wave)| Step::new(kind, wave, nodes.iter().cloned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::model::{Node, NodeFacts};
+
+    #[test]
+    fn no_wave_mixes_nodes_with_and_without_an_admin_api() {
+        let mut state = ClusterState::default();
+        let nodes: Vec<_> = (0..5).map(|n| NodeId::parse(&format!("n{n}")).unwrap()).collect();
+        for (n, id) in nodes.iter().enumerate() {
+            let facts = NodeFacts { has_admin_api: n % 2 == 0, ..NodeFacts::default() };
+            let group = kctl_shared::name::GroupName::parse("default").unwrap();
+            let record = Node { group, nonce: String::new(), boot: 1, joined_at: Default::default(), facts };
+            state.nodes.insert(id.clone(), record);
+        }
+        let waves = |steps: Vec<Step>, kind| -> Vec<String> {
+            let of_kind = steps.into_iter().filter(|s| s.kind == kind);
+            of_kind.map(|s| s.nodes.keys().map(NodeId::as_str).collect::<Vec<_>>().join(" ")).collect()
+        };
+        let all = ["100%".to_owned()];
+        assert_eq!(waves(remove(&state, &nodes, &all).unwrap(), StepKind::Disable), ["n0 n2 n4", "n1 n3"]);
+        assert_eq!(waves(install(&state, &nodes, &all).unwrap(), StepKind::Enable), ["n1 n3", "n0 n2 n4"]);
+        let few = ["2".to_owned(), "4".to_owned()];
+        assert_eq!(
+            waves(remove(&state, &nodes, &few).unwrap(), StepKind::Disable),
+            ["n0 n2", "n4", "n1", "n3"]
+        );
+    }
 }

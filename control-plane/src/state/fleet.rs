@@ -1,10 +1,42 @@
 //! Nodes that present themselves.
 
+use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::spec::{KongFacts, KongState};
 
-use super::command::{Event, LogStamp, Rejection};
+use super::command::{Command, Event, LogStamp, Rejection};
 use super::model::{ClusterState, Node, NodeFacts, Target};
 use super::operation::{NodeStep, Operation, OperationKind, StepKind};
+
+/// What has to be committed of a node that presents itself or reports, if decisions would see anything new.
+pub fn presented(
+    state: &ClusterState,
+    node: &NodeId,
+    group: &GroupName,
+    nonce: &str,
+    boot: u64,
+    kong: &KongFacts,
+) -> Option<Command> {
+    let known = state.nodes.get(node);
+    let facts = match known {
+        // A Kong that does not run says nothing about itself; what was known stays.
+        Some(known) if kong.state != KongState::Running => known.facts.clone(),
+        _ => NodeFacts {
+            has_admin_api: kong.has_admin_api,
+            datastore: kong.datastore.clone(),
+            propagation_ms: kong.propagation_ms,
+        },
+    };
+    let same =
+        known.is_some_and(|k| &k.group == group && k.nonce == nonce && k.boot == boot && k.facts == facts);
+    (!same).then(|| Command::RegisterNode {
+        node: node.clone(),
+        group: group.clone(),
+        nonce: nonce.to_owned(),
+        boot,
+        facts,
+    })
+}
 
 pub(super) fn register_node(
     state: &mut ClusterState,
@@ -24,7 +56,7 @@ pub(super) fn register_node(
             )
             .hint("give this node another id, or restore the agent's state directory"));
         }
-        if boot < known.boot {
+        if boot < known.boot && !mutant::is("no-incarnation-check") {
             return Err(Rejection::new("SUPERSEDED", format!("a later start of node {id}'s agent is known"))
                 .hint("stop the older copy of the agent"));
         }
@@ -52,10 +84,13 @@ pub(super) fn register_node(
 /// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,
 /// or the last of them that is not over, names it. Its agent stages and preflights on its own before it enables.
 pub(super) fn include(operation: &mut Operation, node: &NodeId) {
-    if operation.target != Target::AllNodes || operation.nodes().contains(node) {
+    let named = operation.steps.iter().any(|s| !s.is_over() && s.nodes.contains_key(node));
+    if operation.target != Target::AllNodes || named {
         return;
     }
     let kinds: &[StepKind] = match operation.kind {
+        _ if mutant::is("frozen-members") => &[],
+        OperationKind::Remove if mutant::is("joiner-straight-to-active") => &[],
         OperationKind::Install | OperationKind::Upgrade => &[StepKind::Enable],
         OperationKind::Remove => &[StepKind::Disable, StepKind::Purge],
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::Failure;
 
@@ -23,7 +24,8 @@ pub(super) fn at_step<'a>(
     if operation.phase.has_ended() {
         return Err(superseded(id, "it has ended"));
     }
-    if operation.cursor != step || step >= operation.steps.len() {
+    let moved = operation.cursor != step && !mutant::is("guard-only-at-propose");
+    if moved || step >= operation.steps.len() {
         return Err(superseded(id, "its cursor has moved"));
     }
     Ok(operation)
@@ -69,6 +71,9 @@ pub(super) fn dispatch(
 /// before the detach barrier, and no file goes before the plugin has left every running worker.
 fn guard_order(operation: &Operation, step: usize) -> Result<(), Rejection> {
     let kind = operation.steps[step].kind;
+    if mutant::is("guard-only-at-propose") {
+        return Ok(());
+    }
     if operation.steps[..step].iter().any(|s| !s.is_over()) {
         return Err(superseded(&operation.id, "an earlier step is not over"));
     }
@@ -171,6 +176,7 @@ pub(super) fn reroute(
     if !allowed || steps.is_empty() || steps.iter().any(Step::is_over) {
         return Err(superseded(id, "it cannot take that way from here"));
     }
+    let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
     let operation = edit(state, id)?;
     let interrupted = &mut operation.steps[from];
     interrupted.phase = StepPhase::Failed;
@@ -180,6 +186,10 @@ pub(super) fn reroute(
     }
     let next = operation.steps.len();
     operation.steps.extend(steps);
+    if operation.kind == OperationKind::Remove {
+        // Who joined after the steps were expanded.
+        members.iter().for_each(|node| super::fleet::include(operation, node));
+    }
     operation.cursor = next;
     operation.phase = phase;
     operation.error = error.or_else(|| operation.error.take());

@@ -97,6 +97,21 @@ impl World {
         self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
     }
 
+    /// A removal goes back to detaching by steps that were expanded before another node joined.
+    pub fn reroute_overtaken_by_a_join(&mut self) {
+        let (operation, from) = (self.current.clone(), self.operation().cursor);
+        let steps = runbook::detach_again(&self.state, self.operation());
+        self.join();
+        let phase = Phase::Progressing;
+        assert!(self.propose(Command::Reroute { operation, from, phase, error: None, steps }));
+        let newest = NodeId::parse(&format!("n{}", self.agents.len() - 1)).unwrap();
+        let open: Vec<_> = self.operation().steps.iter().filter(|s| !s.is_over()).collect();
+        for kind in [StepKind::Disable, StepKind::Purge] {
+            let mut named = open.iter().filter(|s| s.kind == kind);
+            assert!(named.any(|s| s.nodes.contains_key(&newest)), "{newest} has no {kind:?}");
+        }
+    }
+
     fn propose(&mut self, command: Command) -> bool {
         self.index += 1;
         let at = LogStamp { index: self.index, offset: 0, proposed_at: self.now };
@@ -432,6 +447,7 @@ impl World {
             report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
         }
         report.status = status;
+        report.boot = 1;
         report.last_seen = now;
         report.lease_until = now.plus_ms(10_000);
     }

@@ -1,0 +1,116 @@
+//! The whole product, simulated: the functions that the executables run, in a world that loses, repeats, reorders and
+//! delays, kills and deposes. One seed is one run.
+//!
+//! `KCTL_SIM_SEED=N` runs that one alone and prints its last events; `KCTL_SIM_SCHEDULES=N` says how many.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "simulation/agent.rs"]
+mod agent;
+#[path = "simulation/applier.rs"]
+mod applier;
+#[path = "simulation/calm.rs"]
+mod calm;
+#[path = "simulation/chaos.rs"]
+mod chaos;
+#[path = "simulation/control.rs"]
+mod control;
+#[path = "simulation/laws.rs"]
+mod laws;
+#[path = "simulation/machine.rs"]
+mod machine;
+#[cfg(feature = "mutants")]
+#[path = "simulation/mutants.rs"]
+mod mutants;
+#[path = "simulation/network.rs"]
+mod network;
+#[path = "simulation/requests.rs"]
+mod requests;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use laws::Law;
+use rand::RngExt as _;
+use world::World;
+
+const SCHEDULES: u64 = 2_000;
+/// Events before the faults stop.
+const CHAOS: std::ops::Range<u64> = 250..700;
+
+struct Run {
+    violated: Option<Law>,
+    events: u64,
+    counts: BTreeMap<&'static str, u64>,
+    trace: Vec<String>,
+}
+
+fn run(seed: u64, traced: bool) -> Run {
+    let mut world = match World::new(seed, traced) {
+        Ok(world) => world,
+        Err(law) => {
+            return Run { violated: Some(law), events: 0, counts: BTreeMap::new(), trace: Vec::new() };
+        }
+    };
+    let violated = live(&mut world).err();
+    for operation in world.truth.operations.values() {
+        let what = match operation.phase {
+            kctl_control_plane::state::operation::Phase::Succeeded => "operations that succeeded",
+            _ => "operations that failed",
+        };
+        *world.counts.entry(what).or_default() += 1;
+    }
+    let trace = world.trace.take().into_iter().flatten().collect();
+    Run { violated, events: world.events, counts: world.counts, trace }
+}
+
+fn live(world: &mut World) -> Result<(), Law> {
+    for _ in 0..world.rng.random_range(CHAOS) {
+        world.event()?;
+    }
+    world.heal()?;
+    world.serve_again()
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().unwrap())
+}
+
+fn replay_command(seed: u64) -> String {
+    format!("KCTL_SIM_SEED={seed} cargo nextest run -p kctl-tests -E 'binary(simulation)' --no-capture")
+}
+
+fn replay(seed: u64, law: &Law) -> String {
+    let trace = run(seed, true).trace.join("\n");
+    format!("{trace}\n\nseed {seed} violates {}: {}\nagain: {}", law.name, law.detail, replay_command(seed))
+}
+
+#[test]
+fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
+    let one = number("KCTL_SIM_SEED");
+    let seeds = one.map_or(0..number("KCTL_SIM_SCHEDULES").unwrap_or(SCHEDULES), |seed| seed..seed + 1);
+    let (begun, schedules) = (Instant::now(), seeds.end - seeds.start);
+    let (mut events, mut least, mut counts) = (0, u64::MAX, BTreeMap::<&str, u64>::new());
+    for seed in seeds {
+        let run = run(seed, false);
+        if let Some(law) = &run.violated {
+            panic!("{}", replay(seed, law));
+        }
+        events += run.events;
+        least = least.min(run.events);
+        run.counts.iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{schedules} schedules in {seconds:.1} s ({:.0} a second), {} events each on average, {least} at least",
+        schedules as f64 / seconds,
+        events / schedules
+    );
+    counts.iter().for_each(|(what, n)| println!("{n:>9} {what}"));
+    if one.is_none() && schedules >= 500 {
+        let missing: Vec<_> = chaos::WANTED.iter().filter(|w| !counts.contains_key(*w)).collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The work of an agent on entities, one request at a time.
+
+use kctl_node_agent::entities::{is_due, tally};
+use kctl_shared::spec::{Entity, EntityReport, Failure, Grant};
+
+use super::agent::{Fact, Process, Surroundings};
+use super::machine::Machine;
+
+/// No request on an entity is begun that could outlive the lease.
+const MARGIN_MS: u64 = 3_000;
+const SCAN_EVERY_MS: u64 = 1_000;
+
+#[derive(Debug)]
+pub struct Scan {
+    grant: Grant,
+    found: Vec<Entity>,
+    next: usize,
+}
+
+impl Process {
+    /// One request of the entity worker under its lease.
+    pub fn entity_step(&mut self, machine: &Machine, around: &mut Surroundings<'_>) -> bool {
+        let Some(task) = self.record.spec.as_ref().and_then(|s| s.task.clone()) else {
+            self.scan = None;
+            return self.report.take().is_some();
+        };
+        if self.scan.as_ref().is_some_and(|s| s.grant != task.grant) {
+            self.scan = None;
+        }
+        let fresh = || EntityReport {
+            grant: task.grant,
+            operation: task.operation.clone(),
+            plugin: Some(task.plugin.clone()),
+            ..EntityReport::default()
+        };
+        let mut report = self.report.take().filter(|r| r.grant == task.grant).unwrap_or_else(fresh);
+        let leased = around.now.plus_ms(MARGIN_MS) < self.lease_until;
+        if !leased || !machine.up {
+            self.scan = None;
+            report.waiting = Some(Failure::new("LEASE_LOST", "made up"));
+            self.report = Some(report);
+            return false;
+        }
+        let due = around.now.since(self.scanned_at) >= SCAN_EVERY_MS || report.scans == 0;
+        match self.scan.take() {
+            None if due => {
+                let found = around.entities.iter().filter(|(_, plugin)| **plugin == task.plugin);
+                let found = found
+                    .map(|(id, _)| Entity {
+                        id: id.clone(),
+                        scope: "route".into(),
+                        target: String::new(),
+                        body: String::new(),
+                    })
+                    .collect();
+                self.scan = Some(Scan { grant: task.grant, found, next: 0 });
+            }
+            None => {
+                self.report = Some(report);
+                return false;
+            }
+            Some(mut scan) => {
+                while let Some(entity) = scan.found.get(scan.next) {
+                    scan.next += 1;
+                    if is_due(&task, entity) {
+                        if around.entities.remove(&entity.id).is_some() {
+                            around.facts.push(Fact::EntityDeleted { id: entity.id.clone() });
+                        }
+                        self.scan = Some(scan);
+                        self.report = Some(report);
+                        return true;
+                    }
+                }
+                report.waiting = None;
+                if scan.found.is_empty() {
+                    around.facts.push(Fact::FoundNone(task.plugin.clone()));
+                }
+                tally(&mut report, scan.found);
+                self.scanned_at = around.now;
+            }
+        }
+        self.report = Some(report);
+        true
+    }
+}

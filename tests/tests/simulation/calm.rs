@@ -1,0 +1,145 @@
+//! Faults are over: everything converges, and goes on serving.
+
+use kctl_control_plane::desired::node_spec;
+use kctl_control_plane::state::operation::Phase;
+use kctl_shared::name::NodeId;
+
+use super::agent::in_use;
+use super::laws::Law;
+use super::world::World;
+
+/// More rounds than any way out of trouble takes: pauses, retries, leases and graces are all below 40 s.
+const ROUNDS: usize = 1_200;
+/// Every so many rounds an operator looks at what is waited for.
+const PATIENCE: usize = 100;
+const ROUND_MS: u64 = 500;
+
+impl World {
+    pub fn heal(&mut self) -> Result<(), Law> {
+        self.chaos = false;
+        self.cut.clear();
+        for (n, member) in self.members.iter_mut().enumerate() {
+            if n != self.leader {
+                member.step_down();
+            }
+        }
+        self.close_unserved();
+        self.nodes.values_mut().for_each(|node| node.machine.broken.clear());
+        self.converge()
+    }
+
+    /// Until every operation has ended and every node is as its spec says.
+    pub fn converge(&mut self) -> Result<(), Law> {
+        for round in 1..=ROUNDS {
+            let busy = self.calm_round()?;
+            if !busy && self.truth.live_operations().next().is_none() && self.settled() {
+                return self.agree();
+            }
+            if round.is_multiple_of(PATIENCE) {
+                // Held for somebody who creates entities again and again, or will not have an install undone.
+                let live: Vec<_> = self.truth.live_operations().map(|o| o.plugin.clone()).collect();
+                // A put-back that would leave out what an entity refers to waits for the entity to go.
+                let stuck = self.nodes.values().any(|n| n.agent.record.put_back_due);
+                self.entities.retain(|_, plugin| !stuck && !live.contains(plugin));
+            }
+        }
+        let live: Vec<_> =
+            self.truth.live_operations().map(|o| (o.id.clone(), o.kind, o.phase, o.cursor)).collect();
+        let differs: Vec<_> = self.nodes.keys().filter_map(|n| self.differs(n)).collect();
+        let waiting = &self.members[self.leader].waiting;
+        let down =
+            self.nodes.iter().filter(|(_, n)| !n.machine.up).map(|(id, n)| format!("{id}: {:?}", n.machine));
+        let down: Vec<_> = down.collect();
+        Err(Law::new(
+            "converges",
+            format!("live {live:?}, waiting on {waiting:?}, {differs:?}, down {down:?}"),
+        ))
+    }
+
+    fn settled(&self) -> bool {
+        self.proposals.is_empty() && self.nodes.keys().all(|n| self.follows(n) && self.differs(n).is_none())
+    }
+
+    fn follows(&self, id: &NodeId) -> bool {
+        let process = self.nodes[id].agent.process.as_ref();
+        process
+            .and_then(|p| p.record.spec.as_ref())
+            .is_some_and(|s| s.plugins == node_spec(&self.truth, id).plugins)
+    }
+
+    /// Everybody does what there is to do, and hears what was said.
+    pub fn calm_round(&mut self) -> Result<bool, Law> {
+        self.now = self.now.plus_ms(ROUND_MS);
+        self.events += 1;
+        let mut busy = false;
+        let used = in_use(&self.entities);
+        let ids: Vec<_> = self.nodes.keys().cloned().collect();
+        for id in &ids {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.machine.old.clear();
+                if !node.machine.up {
+                    node.machine.start(&used);
+                }
+                if !node.machine.up && node.session.is_some() {
+                    // A Kong that joined a group with entities does not start without what they refer to.
+                    node.boot_gate(&node_spec(&self.truth, id));
+                    node.machine.start(&used);
+                }
+            }
+            if self.nodes[id].session.is_none() {
+                self.connect(id, self.leader);
+            }
+            for _ in 0..16 {
+                if !self.step_agent(id)? {
+                    break;
+                }
+                self.events += 1;
+                busy = true;
+            }
+        }
+        let sessions: Vec<_> = self.streams.keys().copied().collect();
+        for session in sessions {
+            while self.streams.get(&session).is_some_and(|s| !s.blocked && !s.queue.is_empty()) {
+                self.deliver_up(session);
+                self.events += 1;
+            }
+        }
+        for _ in 0..8 {
+            while !self.proposals.is_empty() {
+                self.commit(0)?;
+                busy = true;
+            }
+            if !self.plan(self.leader)? {
+                break;
+            }
+        }
+        self.serve(self.leader);
+        while !self.down.is_empty() {
+            self.deliver_down(0, false);
+            self.events += 1;
+        }
+        Ok(busy)
+    }
+
+    /// One more operation, undisturbed.
+    pub fn serve_again(&mut self) -> Result<(), Law> {
+        let mut id = None;
+        for _ in 0..100 {
+            id = self.request(self.leader);
+            if id.is_some() {
+                break;
+            }
+        }
+        let Some(id) = id else { return Err(Law::new("serves", "nothing could be asked for".into())) };
+        self.commit(0)?;
+        self.converge()?;
+        let phase = self.truth.operations.get(&id).map(|o| o.phase);
+        if phase == Some(Phase::Succeeded) {
+            return Ok(());
+        }
+        Err(Law::new(
+            "serves",
+            format!("{id} ended as {phase:?}: {:?}", self.truth.operations.get(&id).map(|o| &o.error)),
+        ))
+    }
+}

@@ -1,0 +1,109 @@
+//! What people ask for, as the API expands it on the state that the member knows.
+
+use std::collections::BTreeMap;
+
+use kctl_control_plane::rollout::runbook;
+use kctl_control_plane::state::model::{Release, Target};
+use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy};
+use kctl_control_plane::state::{ClusterState, Command};
+use kctl_shared::digest::Digest;
+use kctl_shared::method::Method;
+use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::time::Timestamp;
+
+use super::control::group;
+
+pub const PLUGINS: [&str; 2] = ["alpha", "beta"];
+
+pub fn plugin(n: usize) -> PluginName {
+    PluginName::parse(PLUGINS[n]).unwrap()
+}
+
+pub fn digest(plugin: &PluginName, version: u32) -> Digest {
+    Digest::of(format!("{plugin} {version}").as_bytes())
+}
+
+/// Registers a release and brings it onto all nodes; `None` when they have it, or something is under way.
+pub fn install(state: &ClusterState, plugin: &PluginName, version: u32, ask: &Ask) -> Option<Vec<Command>> {
+    let release = digest(plugin, version);
+    let present = state.plugin(&group(), plugin);
+    let previous = present.and_then(|p| p.release);
+    if previous == Some(release) || present.is_some_and(|p| p.operation.is_some()) {
+        return None;
+    }
+    let register = Command::RegisterRelease {
+        release: Release {
+            plugin: plugin.clone(),
+            version: format!("{version}.0.0"),
+            digest: release,
+            files: Vec::new(),
+            registered_at: ask.now,
+            retained: false,
+            extras: Vec::new(),
+            nginx: Vec::new(),
+        },
+    };
+    let nodes: Vec<NodeId> = state.nodes_of(&group()).map(|(id, _)| id.clone()).collect();
+    let steps = runbook::install(state, &nodes, &ask.waves).ok()?;
+    let kind = if previous.is_some() { OperationKind::Upgrade } else { OperationKind::Install };
+    let operation = Operation { kind, release, previous, steps, ..blank(plugin, ask) };
+    (!nodes.is_empty()).then(|| vec![register, Command::StartOperation { operation: Box::new(operation) }])
+}
+
+pub fn remove(state: &ClusterState, plugin: &PluginName, ask: &Ask) -> Option<Vec<Command>> {
+    let present = state.plugin(&group(), plugin).filter(|p| p.operation.is_none())?;
+    let release = present.release?;
+    if !state.nodes_of(&group()).any(|(_, n)| n.facts.has_admin_api) {
+        return None;
+    }
+    let nodes: Vec<NodeId> = state.nodes_of(&group()).map(|(id, _)| id.clone()).collect();
+    let steps = runbook::remove(state, &nodes, &ask.waves).ok()?;
+    let operation = Operation { kind: OperationKind::Remove, release, steps, ..blank(plugin, ask) };
+    Some(vec![Command::StartOperation { operation: Box::new(operation) }])
+}
+
+pub struct Ask {
+    pub id: String,
+    pub now: Timestamp,
+    pub waves: Vec<String>,
+    pub max_parallel: usize,
+    pub node_deadline_ms: u64,
+}
+
+fn blank(plugin: &PluginName, ask: &Ask) -> Operation {
+    Operation {
+        id: ask.id.clone(),
+        kind: OperationKind::Install,
+        plugin: plugin.clone(),
+        group: group(),
+        target: Target::AllNodes,
+        release: digest(plugin, 0),
+        version: String::new(),
+        previous_version: String::new(),
+        previous: None,
+        policy: Policy {
+            waves: ask.waves.clone(),
+            max_parallel: ask.max_parallel,
+            max_failures: 0,
+            node_deadline_ms: ask.node_deadline_ms,
+            preflight: Default::default(),
+        },
+        request_id: ask.id.clone(),
+        request_body: "b".into(),
+        reason: String::new(),
+        created_at: ask.now,
+        finished_at: None,
+        phase: Phase::Pending,
+        error: None,
+        steps: Vec::new(),
+        cursor: 0,
+        applier: None,
+        entities: BTreeMap::new(),
+        rerecorded: 0,
+        method: Method::Store,
+        previous_method: Method::Store,
+        adopt: false,
+        set_nginx: false,
+        previous_set_nginx: false,
+    }
+}

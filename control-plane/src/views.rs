@@ -169,6 +169,7 @@ impl Sources<'_> {
                 view.message = f.message.clone();
                 StepWord::Failed.as_str().into()
             }
+            (Some(Verdict::Excused), _) => StepWord::Excused.as_str().into(),
             (None, Some(grant)) if step.phase == StepPhase::Running => {
                 match self.fleet.liveness(id, self.now) {
                     Liveness::Live => {}

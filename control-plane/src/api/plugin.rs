@@ -83,6 +83,7 @@ impl Wish {
             adopt: self.adopt,
             set_nginx,
             previous_set_nginx,
+            interventions: Default::default(),
         })))
     }
 

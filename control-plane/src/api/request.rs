@@ -79,6 +79,7 @@ pub(super) fn policy(policy: Option<v1::RolloutPolicy>, nodes: usize) -> Result<
         max_failures: policy.max_failures as usize,
         node_deadline_ms: deadline,
         waves,
+        ..Policy::default()
     })
 }
 

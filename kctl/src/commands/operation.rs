@@ -108,8 +108,8 @@ pub fn describe(view: &OperationView) -> String {
     }
     for waiting in &view.waiting_on {
         out.push_str(&format!(
-            "waiting on {} {} since {}: {}\n",
-            waiting.node,
+            "waiting on {}{} since {}: {}\n",
+            if waiting.node.is_empty() { String::new() } else { format!("{} ", waiting.node) },
             waiting.reason,
             time(waiting.since.as_ref()),
             waiting.message

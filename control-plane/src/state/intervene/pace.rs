@@ -36,7 +36,7 @@ pub(super) fn resume(state: &mut ClusterState, id: &str) -> Result<Vec<Event>, R
     if let Some((node, failure)) = failed.and_then(|step| step.failed_nodes().next()) {
         let message = format!("operation {id} cannot go on as it is: {node} failed, {}", failure.message);
         return Err(Rejection::new("FAILED_NODES", message).hint(format!(
-            "kctl operation retry {id} --failed-only, kctl operation excuse {id} --node {node}, or kctl operation abort {id}"
+            "kctl operation retry {id} --failed-only, kctl operation excuse {id} --node {node} -m REASON, or kctl operation abort {id}"
         )));
     }
     if let Some(operation) = state.operations.get_mut(id) {

@@ -5,7 +5,9 @@ mod cluster;
 mod node;
 mod operation;
 mod plugin;
+mod policy;
 mod request;
+mod step_in;
 mod upload;
 
 use std::sync::Arc;

@@ -20,6 +20,12 @@ pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
     };
     let Some(record) = state.nodes.get(node) else { return spec };
     let Some(group) = state.groups.get(&record.group) else { return spec };
+    for (name, nodes) in &group.leftovers {
+        if let Some(grant) = nodes.get(node) {
+            // Neither listed nor staged: what the operation that ended without this node would have made of it.
+            spec.plugins.insert(name.clone(), PluginSpec { grant: *grant, ..PluginSpec::default() });
+        }
+    }
     for (name, plugin) in &group.plugins {
         let operation = plugin.operation.as_ref().and_then(|id| state.operations.get(id));
         if let Some(plugin_spec) = plugin_spec(state, node, plugin, operation) {

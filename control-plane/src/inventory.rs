@@ -191,6 +191,7 @@ impl Inventory {
             }
             (_, None) => report.empty_since = None,
         }
+        report.watch_health(&status, now);
         let changed = report.status != status;
         report.status = status;
         drop(inner);

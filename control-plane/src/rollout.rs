@@ -7,21 +7,25 @@
 pub mod barrier;
 pub mod detach;
 pub mod fleet;
+mod gate;
 pub mod runbook;
+mod stop;
 pub mod waves;
 
 use std::collections::BTreeMap;
 
 use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
-use kctl_shared::spec::{Failure, Grant, PluginStatus};
+use kctl_shared::spec::{Grant, PluginStatus};
 use kctl_shared::time::Timestamp;
 
 use crate::state::command::Command;
 use crate::state::model::ClusterState;
-use crate::state::operation::{Operation, OperationId, OperationKind, Phase, Step, StepKind, Verdict};
+use crate::state::operation::{Operation, OperationId, Phase, Step, StepKind, Verdict};
 use barrier::Judgement;
 use fleet::Fleet;
+use gate::Gate;
+use kctl_shared::spec::Stage;
 
 /// Why an operation does not move at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +54,28 @@ pub fn plan(state: &ClusterState, fleet: &Fleet, now: Timestamp) -> Plan {
         plan.commands.extend(command);
         plan.report.insert(operation.id.clone(), round.waiting);
     }
+    plan.commands.extend(forget_leftovers(state, fleet));
     plan
+}
+
+/// Nodes that an operation ended without, and that are rid of its plugin now.
+fn forget_leftovers(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (group, record) in &state.groups {
+        for (plugin, nodes) in &record.leftovers {
+            let rid = nodes.iter().filter(|(node, grant)| {
+                fleet
+                    .answer(node, plugin, **grant)
+                    .is_some_and(|a| a.stage == Stage::Absent && a.staged.is_empty() && a.loaded.is_none())
+            });
+            commands.extend(rid.map(|(node, _)| Command::ForgetLeftover {
+                group: group.clone(),
+                plugin: plugin.clone(),
+                node: node.clone(),
+            }));
+        }
+    }
+    commands
 }
 
 /// Nodes of each group that may be reloading for any operation.
@@ -93,9 +118,21 @@ impl<'a> Round<'a> {
         let operation = self.operation;
         let id = operation.id.clone();
         let Some(step) = operation.current() else {
-            let phase = if operation.phase == Phase::RollingBack { Phase::Failed } else { Phase::Succeeded };
+            let phase = match operation.phase {
+                Phase::RollingBack if operation.interventions.aborted => Phase::Aborted,
+                Phase::RollingBack => Phase::Failed,
+                _ => Phase::Succeeded,
+            };
             return Some(Command::FinishOperation { operation: id, phase });
         };
+        if let Some(hold) = &operation.interventions.hold {
+            // Nodes that act already finish; nothing else is decided.
+            let verdicts = self.verdicts(step);
+            self.waiting.insert(0, gate::held(&id, hold));
+            let settle =
+                Command::Settle { operation: id, step: operation.cursor, verdicts: verdicts.clone() };
+            return (!verdicts.is_empty()).then_some(settle);
+        }
         if let Some(command) = detach::watch(self, step) {
             return Some(command);
         }
@@ -106,8 +143,8 @@ impl<'a> Round<'a> {
         if !verdicts.is_empty() {
             return Some(Command::Settle { operation: id, step: operation.cursor, verdicts });
         }
-        if let Some(rollback) = self.rollback(step) {
-            return Some(rollback);
+        if let Some(stop) = stop::stop(self, step) {
+            return Some(stop);
         }
         if step.open_nodes().next().is_none() {
             return self.pass(step);
@@ -130,30 +167,14 @@ impl<'a> Round<'a> {
         verdicts
     }
 
-    fn rollback(&self, step: &Step) -> Option<Command> {
-        let operation = self.operation;
-        let failures: Vec<_> = step.failed_nodes().collect();
-        if failures.len() <= operation.policy.max_failures
-            || operation.kind == OperationKind::Remove
-            || operation.phase != Phase::Progressing
-        {
-            return None;
-        }
-        let (node, failure) = failures.first()?;
-        Some(Command::Reroute {
-            operation: operation.id.clone(),
-            from: operation.cursor,
-            phase: Phase::RollingBack,
-            error: Some(Failure::new(&failure.code, format!("{node}: {}", failure.message))),
-            steps: runbook::rollback(operation),
-        })
-    }
-
     /// All nodes have their verdict: what else the barrier waits for, then past it.
     fn pass(&mut self, step: &Step) -> Option<Command> {
         if let Some(waiting) = barrier::before_passing(self, step) {
             self.waiting.extend(waiting);
             return None;
+        }
+        if let Gate::Closed(command) = gate::gate(self, step) {
+            return command;
         }
         Some(Command::AdvanceCursor {
             operation: self.operation.id.clone(),

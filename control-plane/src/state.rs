@@ -12,6 +12,8 @@ pub mod operation;
 mod catalogue;
 mod entities;
 mod fleet;
+mod intervene;
+mod leftovers;
 mod lifecycle;
 mod progress;
 
@@ -50,6 +52,16 @@ pub fn apply(state: &mut ClusterState, at: LogStamp, command: Command) -> Result
             entities::record(state, at, &operation, step, entities)
         }
         Command::FinishOperation { operation, phase } => lifecycle::finish(state, at, &operation, phase),
+        Command::Relapse { operation, step, failures } => {
+            progress::relapse(state, at, &operation, step, failures)
+        }
+        Command::Hold { operation, from, cause } => intervene::hold(state, at, &operation, from, cause),
+        Command::Intervene { operation, request, reason, what } => {
+            intervene::intervene(state, at, &operation, request, reason, what)
+        }
+        Command::ForgetLeftover { group, plugin, node } => {
+            leftovers::forget(state, at, &group, &plugin, &node)
+        }
     }?;
     state.clock = at.proposed_at;
     Ok(events)

@@ -1,5 +1,7 @@
 //! What people see, made of the replicated state, the leader's inventory and the plan's report.
 
+mod hand;
+
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::package::FileEntry;
 use kctl_shared::proto::v1;
@@ -134,6 +136,10 @@ impl Sources<'_> {
             method: operation.method.name().into(),
             place: operation.method.place().into(),
             set_nginx: operation.set_nginx,
+            partial: operation.is_partial(),
+            excused: hand::excused(operation),
+            notes: hand::notes(operation),
+            policy: Some(hand::policy(&operation.policy)),
         }
     }
 
@@ -169,6 +175,7 @@ impl Sources<'_> {
                 view.message = f.message.clone();
                 StepWord::Failed.as_str().into()
             }
+            (Some(Verdict::Excused), _) => StepWord::Excused.as_str().into(),
             (None, Some(grant)) if step.phase == StepPhase::Running => {
                 match self.fleet.liveness(id, self.now) {
                     Liveness::Live => {}

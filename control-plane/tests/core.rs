@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "core/people.rs"]
+mod people;
+#[path = "core/policy.rs"]
+mod policy;
 #[path = "core/world.rs"]
 mod world;
 

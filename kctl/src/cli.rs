@@ -68,7 +68,7 @@ pub enum Command {
     /// Install, remove and look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Look at operations.
+    /// Look at operations, and step into them while they run.
     #[command(subcommand)]
     Operation(OperationCommand),
     /// Look at nodes.

@@ -167,13 +167,17 @@ fn detail(step: &StepView) -> String {
 /// What a person should know about a wait; plain progress is shown by the steps already.
 fn waits(view: &OperationView) -> Vec<String> {
     let telling = view.waiting_on.iter().filter(|w| w.reason != "IN_PROGRESS");
-    telling.map(|w| format!("waiting on {} {} {}", w.node, w.reason, w.message)).collect()
+    let on = |node: &str| if node.is_empty() { String::new() } else { format!("{node} ") };
+    telling.map(|w| format!("waiting on {}{} {}", on(&w.node), w.reason, w.message)).collect()
 }
 
 /// Says on standard error how a failed operation ended, and makes the exit code of it.
 pub fn verdict(view: &OperationView) -> Outcome {
-    if view.phase == "Succeeded" {
+    if view.phase == "Succeeded" && !view.partial {
         return Ok(());
+    }
+    for excuse in &view.excused {
+        eprintln!("~ without {}: {}", excuse.node, excuse.reason);
     }
     for step in &view.steps {
         for node in step.nodes.iter().filter(|n| n.status == "failed") {
@@ -193,7 +197,11 @@ pub fn verdict(view: &OperationView) -> Outcome {
         );
     }
     let restored: usize = view.steps.iter().filter(|s| s.name == "restore").map(|s| s.nodes.len()).sum();
-    if view.kind != "remove" {
+    if view.partial {
+        eprintln!(
+            "▲ partial: the nodes named above follow when they can; until then they differ from the others."
+        );
+    } else if view.kind != "remove" {
         eprintln!("↺ everything is as before; {restored} nodes had to be rolled back.");
     }
     eprintln!("  look: kctl operation status {}", view.id);

@@ -6,7 +6,7 @@ mod verified;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::Action;
 use crate::config::Preflight;
-use crate::gateway::{Gateway, Wanted};
+use crate::gateway::{Gateway, KongObserved, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
 use crate::reconcile::{Observed, Policy, reconcile};
@@ -31,6 +31,8 @@ use verified::Verified;
 const IDLE: Duration = Duration::from_secs(1);
 /// The first looks after something was done follow sooner: what is left waits for old workers, which mostly go at once.
 const SOON: Duration = Duration::from_millis(10);
+/// During such a pause the old workers are looked for as many times.
+const LOOKS: u32 = 20;
 
 /// Where artifacts come from.
 #[async_trait]
@@ -62,17 +64,30 @@ impl Agent {
         self.accepted.send_replace(self.ledger.record().spec.clone());
         let mut verified = Verified::default();
         let mut pause = IDLE;
+        // How Kong looked before an action that left it alone.
+        let mut untouched: Option<(Instant, KongObserved)> = None;
         loop {
             while let Ok(spec) = self.specs.try_recv() {
                 self.accept(spec);
             }
-            let observed = self.observe(&mut verified).await;
+            let known = untouched.take().filter(|(seen, _)| seen.elapsed() < IDLE);
+            let reused = known.is_some();
+            let (seen, kong) = match known {
+                Some(known) => known,
+                None => (Instant::now(), self.gateway.observe().await),
+            };
+            let observed = self.observed(&mut verified, kong).await;
             let spec = self.ledger.record().spec.clone();
             self.publish(spec.as_ref(), &observed, None);
             let record = self.ledger.record();
             let action = spec
                 .as_ref()
                 .and_then(|s| reconcile(s, &observed, &record.attempts, Timestamp::now()).into_iter().next());
+            let prepares = matches!(action, Some(Action::Fetch { .. } | Action::Preflight { .. }));
+            // An enactment asks Kong again before it touches it; nothing else goes by a look that is not fresh.
+            if reused && !prepares && !matches!(action, Some(Action::Enact { .. })) {
+                continue;
+            }
             if let Some(action) = action {
                 tracing::info!(?action, "acting");
                 let enacts = matches!(action, Action::Enact { .. });
@@ -80,6 +95,7 @@ impl Agent {
                 if enacts && self.ledger.record().proven != observed.proven {
                     verified.just_proven(&observed.kong, self.ledger.record().proven.clone());
                 }
+                untouched = prepares.then_some((seen, observed.kong));
                 pause = SOON;
                 continue;
             }
@@ -91,7 +107,7 @@ impl Agent {
                     None => return,
                 },
                 _ = self.entities.changed() => {}
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(IDLE),
+                () = rest(&*self.gateway, pause, observed.kong.facts.old_workers) => pause = (pause * 2).min(IDLE),
             }
         }
     }
@@ -107,8 +123,7 @@ impl Agent {
         }
     }
 
-    async fn observe(&self, verified: &mut Verified) -> Observed {
-        let kong = self.gateway.observe().await;
+    async fn observed(&self, verified: &mut Verified, kong: KongObserved) -> Observed {
         let record = self.ledger.record();
         let proof_holds = verified.check(&*self.gateway, &record.proven, &kong).await;
         let mut observed = Observed {
@@ -271,6 +286,19 @@ impl Agent {
     fn wait(&mut self, plugin: &PluginName, grant: Grant, why: Failure) {
         tracing::info!(%plugin, %grant, %why, "waiting");
         self.ledger.update("ledger.waits", |r| r.attempts.wait(plugin, grant, why, Timestamp::now()));
+    }
+}
+
+/// Until `pause` is over, or fewer than `old_workers` old workers of Kong are left.
+async fn rest(gateway: &dyn Gateway, pause: Duration, old_workers: u32) {
+    if old_workers == 0 {
+        return tokio::time::sleep(pause).await;
+    }
+    for _ in 0..LOOKS {
+        tokio::time::sleep(pause / LOOKS).await;
+        if gateway.old_workers() < old_workers {
+            return;
+        }
     }
 }
 

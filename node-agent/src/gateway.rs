@@ -104,6 +104,9 @@ pub trait Gateway: Send + Sync {
     /// Cheap enough for every few seconds; never fails, trouble is part of the answer.
     async fn observe(&self) -> KongObserved;
 
+    /// Old workers that live at this moment; much cheaper than a whole look.
+    fn old_workers(&self) -> u32;
+
     /// Whether the *running* Kong is proven to be as `wanted` says: whole worker generation younger than the armed
     /// configuration, names and versions by `GET /` on fresh connections, files at the path Lua resolves equal to the
     /// digests. Touches nothing.

@@ -62,6 +62,16 @@ impl Fault {
             | "FEATURE_LEVEL"
             | "CLOCK_SKEW"
             | "ENTITIES_CHANGED"
+            | "OPERATION_ENDED"
+            | "OPERATION_PAUSED"
+            | "OPERATION_NOT_PAUSED"
+            | "OPERATION_ROLLING_BACK"
+            | "FAILED_NODES"
+            | "NOTHING_TO_PROMOTE"
+            | "NOTHING_TO_RETRY"
+            | "NOTHING_TO_EXCUSE"
+            | "EXCUSE_LAST_NODE"
+            | "ABORT_NEEDS_COMPENSATION"
             | "SUPERSEDED" => Code::FailedPrecondition,
             "INTERNAL" | "STORE_CORRUPT" | "ARTIFACT_STORE" => Code::Internal,
             "RESOURCE_EXHAUSTED" | "TOO_MANY_RELEASES" => Code::ResourceExhausted,

@@ -53,6 +53,13 @@ pub fn broken_init_worker(root: &Path, name: &str, version: &str) -> PathBuf {
     write(root, &format!("{name}-{version}-init"), name, Some(&handler(version, more)), Some(SCHEMA))
 }
 
+/// As [`broken_init_worker`], but only on a node with a file `poison` in its prefix.
+pub fn poisonable(root: &Path, name: &str, version: &str) -> PathBuf {
+    let more = "function Handler:init_worker()\n  if io.open(ngx.config.prefix() .. \"/poison\") then\n    \
+                error(\"this node is poisoned\")\n  end\nend\n";
+    write(root, &format!("{name}-{version}-poisonable"), name, Some(&handler(version, more)), Some(SCHEMA))
+}
+
 /// One way in which Kong refuses a plugin, and a piece of what Kong says about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Broken {

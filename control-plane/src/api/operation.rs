@@ -1,4 +1,4 @@
-//! Read and watch operations.
+//! Read, watch and step into operations.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use kctl_shared::proto::v1::{self, operation_service_server::OperationService};
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::step_in::Wish;
 
 /// Changes closer together than this are sent as one.
 const MERGE: Duration = Duration::from_millis(50);
@@ -45,6 +46,33 @@ impl OperationService for Api {
             all.into_iter().map(|o| s.operation(o)).collect()
         });
         Ok(Response::new(v1::ListOperationsResponse { operations }))
+    }
+
+    async fn pause(&self, r: Request<v1::StepInRequest>) -> Result<Response<v1::OperationView>, Status> {
+        self.step_in(r.into_inner(), Wish::Pause).await
+    }
+
+    async fn resume(&self, r: Request<v1::StepInRequest>) -> Result<Response<v1::OperationView>, Status> {
+        self.step_in(r.into_inner(), Wish::Resume).await
+    }
+
+    async fn promote(&self, r: Request<v1::StepInRequest>) -> Result<Response<v1::OperationView>, Status> {
+        self.step_in(r.into_inner(), Wish::Promote).await
+    }
+
+    async fn retry(&self, r: Request<v1::RetryRequest>) -> Result<Response<v1::OperationView>, Status> {
+        let r = r.into_inner();
+        let wish = Wish::Retry { failed_only: r.failed_only };
+        self.step_in(r.step_in.unwrap_or_default(), wish).await
+    }
+
+    async fn excuse(&self, r: Request<v1::ExcuseRequest>) -> Result<Response<v1::OperationView>, Status> {
+        let r = r.into_inner();
+        self.step_in(r.step_in.unwrap_or_default(), Wish::Excuse { node: r.node }).await
+    }
+
+    async fn abort(&self, r: Request<v1::StepInRequest>) -> Result<Response<v1::OperationView>, Status> {
+        self.step_in(r.into_inner(), Wish::Abort).await
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::OperationView, Status>> + Send>>;

@@ -9,7 +9,7 @@ use kctl_shared::proto::v1::{self, plugin_service_server::PluginService};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Api, request};
+use super::{Api, policy, request};
 use crate::rollout::runbook;
 use crate::state::command::{Command, Event};
 use crate::state::model::{ClusterState, Target};
@@ -50,7 +50,7 @@ impl Wish {
         plan: impl FnOnce(&[NodeId], &[String]) -> Result<Vec<Step>, Fault>,
     ) -> Result<Decision, Fault> {
         let nodes = request::resolve(state, &self.group, &self.target)?;
-        let policy = request::policy(self.policy, nodes.len())?;
+        let policy = policy::policy(self.kind, self.policy, nodes.len())?;
         let steps = plan(&nodes, &policy.waves)?;
         let [method, previous_method] = self.methods;
         let [set_nginx, previous_set_nginx] = self.set_nginx;
@@ -83,6 +83,7 @@ impl Wish {
             adopt: self.adopt,
             set_nginx,
             previous_set_nginx,
+            interventions: Default::default(),
         })))
     }
 

@@ -5,14 +5,9 @@ use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::proto::v1;
 use sha2::{Digest as _, Sha256};
 
-use crate::rollout::waves;
 use crate::state::model::{ClusterState, Target};
-use crate::state::operation::{Policy, Preflight};
 
 const DEFAULT_GROUP: &str = "default";
-const DEFAULT_NODE_DEADLINE_MS: u64 = 300_000;
-/// A deadline beyond a day is a typing error.
-const MAX_NODE_DEADLINE_MS: u64 = 86_400_000;
 const MAX_REASON: usize = 1_000;
 
 pub(super) fn plugin(name: &str) -> Result<PluginName, Fault> {
@@ -55,31 +50,6 @@ pub(super) fn reason(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("INVALID_REASON", message).hint("shorten it"));
     }
     Ok(text.to_owned())
-}
-
-pub(super) fn policy(policy: Option<v1::RolloutPolicy>, nodes: usize) -> Result<Policy, Fault> {
-    let policy = policy.unwrap_or_default();
-    let waves =
-        if policy.waves.is_empty() { waves::DEFAULT_WAVES.map(str::to_owned).to_vec() } else { policy.waves };
-    let parallel =
-        if policy.max_parallel.is_empty() { waves::DEFAULT_MAX_PARALLEL } else { &policy.max_parallel };
-    let deadline =
-        if policy.node_deadline_ms == 0 { DEFAULT_NODE_DEADLINE_MS } else { policy.node_deadline_ms };
-    if deadline > MAX_NODE_DEADLINE_MS || waves.len() > 100 {
-        return Err(Fault::new("INVALID_ROLLOUT", "at most 100 waves and a node deadline of at most 24h")
-            .hint("see kctl plugin install --help"));
-    }
-    let preflight = Preflight::parse(&policy.preflight).ok_or_else(|| {
-        let message = format!("{:?} is no way to try a plugin", policy.preflight);
-        Fault::new("INVALID_ROLLOUT", message).hint("--preflight canary, boot or parse")
-    })?;
-    Ok(Policy {
-        preflight,
-        max_parallel: waves::parallel(parallel, nodes)?,
-        max_failures: policy.max_failures as usize,
-        node_deadline_ms: deadline,
-        waves,
-    })
 }
 
 /// The nodes a change is for, in order of their ids.

@@ -51,7 +51,7 @@ pub(crate) fn judge(
     Judgement::Open(waiting)
 }
 
-fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
+pub(crate) fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
     let operation = round.operation;
     let release = round.state.release_ref(&operation.release, &operation.method, operation.set_nginx);
     let before = former(round, node);
@@ -158,6 +158,7 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
     let waiting: Vec<_> = operation
         .touched(&[StepKind::Disable])
         .iter()
+        .filter(|node| !operation.interventions.excused.contains_key(*node))
         .filter_map(|node| {
             let (_, message) = lingering(node)?;
             let liveness = round.fleet.liveness(node, round.now);
@@ -176,7 +177,7 @@ fn leaves_admin_nodes(round: &Round<'_>, step: &Step, next: Option<&Step>) -> bo
 }
 
 pub(crate) fn summary(operation: &Operation, step: &Step) -> String {
-    let (all, failed) = (step.nodes.len(), step.failed_nodes().count());
+    let (all, verified) = (step.nodes.len(), step.verified_nodes().count());
     let what = match step.kind {
         StepKind::Stage => "have the files",
         StepKind::Preflight => "loaded it in a scratch Kong",
@@ -189,5 +190,5 @@ pub(crate) fn summary(operation: &Operation, step: &Step) -> String {
         StepKind::Restore => "are as before",
         StepKind::Detach => "",
     };
-    format!("{}/{all} nodes {what}", all - failed)
+    format!("{verified}/{all} nodes {what}")
 }

@@ -34,6 +34,18 @@ pub struct Report {
     /// When the entity task's scan counter last rose, and since when its scans have been empty.
     pub scanned_at: Timestamp,
     pub empty_since: Option<Timestamp>,
+    /// Since when its Kong has not been running, or not been ready.
+    pub troubled_since: Option<Timestamp>,
+}
+
+impl Report {
+    /// Takes in whether the node's Kong serves; to be called with each status before it is stored.
+    pub fn watch_health(&mut self, status: &NodeStatus, now: Timestamp) {
+        let kong = &status.kong;
+        // Without an Admin API nobody may be there to be asked whether it is ready.
+        let serves = kong.state == KongState::Running && (kong.ready || !kong.has_admin_api);
+        self.troubled_since = (!serves).then(|| self.troubled_since.unwrap_or(now));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use kctl_shared::name::NodeId;
 
 use super::waves;
 use crate::state::model::{ClusterState, Target};
-use crate::state::operation::{Operation, Step, StepKind};
+use crate::state::operation::{Operation, Step, StepKind, Verdict};
 
 /// Stage and preflight everywhere, then enable in waves; nodes without an Admin API first, because an Admin API must not
 /// accept configuration that some node could not run.
@@ -44,6 +44,27 @@ pub fn rollback(operation: &Operation) -> Vec<Step> {
     let staged = operation.touched(&[StepKind::Stage, StepKind::Preflight, StepKind::Enable]);
     let restore = (!enabled.is_empty()).then(|| Step::new(StepKind::Restore, 0, enabled));
     restore.into_iter().chain([Step::new(StepKind::Unstage, 0, staged)]).collect()
+}
+
+/// The step that is interrupted once more, and all that was to follow. Nodes that failed begin anew, or all that are not
+/// verified; the others stay as they are.
+pub fn retry(operation: &Operation, failed_only: bool) -> Vec<Step> {
+    let rest = operation.steps.get(operation.cursor..).unwrap_or_default();
+    let again = rest.iter().map(|step| Step::new(step.kind, step.wave, step.nodes.keys().cloned()));
+    let mut steps: Vec<_> = again.collect();
+    if let (Some(first), Some(before)) = (steps.first_mut(), rest.first()) {
+        for (node, entry) in &before.nodes {
+            let anew = match &entry.verdict {
+                Some(Verdict::Failed(_)) => true,
+                Some(Verdict::Verified | Verdict::Excused) => false,
+                None => !failed_only,
+            };
+            if !anew {
+                first.nodes.insert(node.clone(), entry.clone());
+            }
+        }
+    }
+    steps
 }
 
 /// An entity turned up after the detach barrier: everything again. Nodes that dropped the plugin already only prove it

@@ -42,6 +42,18 @@ pub fn split<T: Clone>(nodes: &[T], waves: &[String]) -> Result<Vec<Vec<T>>, Fau
     Ok(out)
 }
 
+/// `waves` with a first one of the size of `canary` before them. It reaches somebody.
+///
+/// # Errors
+/// `INVALID_ROLLOUT`.
+pub fn after_canary(canary: String, mut waves: Vec<String>, total: usize) -> Result<Vec<String>, Fault> {
+    if share(&canary, total, |hundredths| hundredths.div_ceil(100))? == 0 {
+        return Err(invalid(&canary));
+    }
+    waves.insert(0, canary);
+    Ok(waves)
+}
+
 /// How many of `total` nodes may act at once; at least one.
 ///
 /// # Errors

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use kctl_shared::fault::Fault;
-use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::spec::{Failure, Grant};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::model::{NodeFacts, Release};
-use super::operation::{Operation, OperationId, Phase, Step, Verdict};
+use super::operation::{Cause, Intervention, Operation, OperationId, Phase, RequestKey, Step, Verdict};
 
 /// Where in the log a command stands, and when its proposer says it was proposed. `apply` clamps the time so that it
 /// never goes back.
@@ -49,6 +49,14 @@ pub enum Command {
     RecordEntities { operation: OperationId, step: usize, entities: BTreeMap<String, String> },
     /// Ends an operation whose steps are all over.
     FinishOperation { operation: OperationId, phase: Phase },
+    /// Nodes of the current wave that were verified and are not healthy any more, before the barrier was passed.
+    Relapse { operation: OperationId, step: usize, failures: BTreeMap<NodeId, Failure> },
+    /// The policy pauses the operation: after a wave, or because nodes failed.
+    Hold { operation: OperationId, from: usize, cause: Cause },
+    /// A person steps in.
+    Intervene { operation: OperationId, request: RequestKey, reason: String, what: Intervention },
+    /// A node that an operation ended without is rid of the plugin after all.
+    ForgetLeftover { group: GroupName, plugin: PluginName, node: NodeId },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +71,10 @@ pub enum Event {
     ApplierAssigned { operation: OperationId, node: NodeId },
     EntitiesRecorded { operation: OperationId, count: usize },
     OperationFinished { operation: OperationId, phase: Phase },
+    Relapsed { operation: OperationId, step: usize, nodes: Vec<NodeId> },
+    Held { operation: OperationId, step: usize },
+    Intervened { operation: OperationId, verb: String },
+    LeftoverForgotten { node: NodeId, plugin: String },
 }
 
 /// The domain's "no": the same type that clients see.

@@ -6,7 +6,7 @@ use kctl_shared::name::NodeId;
 
 use super::command::{Event, LogStamp, Rejection};
 use super::model::ClusterState;
-use super::operation::{Applier, OperationKind, StepKind, StepPhase};
+use super::operation::{Applier, OperationKind, Phase, StepKind, StepPhase};
 use super::progress::at_step;
 
 /// Entities one operation may record; beyond it somebody should look.
@@ -45,6 +45,9 @@ pub(super) fn record(
     entities: BTreeMap<String, String>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, step)?;
+    if operation.phase == Phase::Paused {
+        return Err(Rejection::new("SUPERSEDED", format!("operation {id} is paused")));
+    }
     if operation.steps[step].kind != StepKind::Detach || operation.applier.is_none() {
         return Err(Rejection::new("SUPERSEDED", format!("operation {id} does not detach now")));
     }

@@ -4,7 +4,7 @@ use kctl_shared::name::PluginName;
 use kctl_shared::spec::Stage;
 
 use super::model::ClusterState;
-use super::operation::{Operation, OperationKind, StepKind, StepPhase};
+use super::operation::{OnFailure, Operation, OperationKind, Phase, StepKind, StepPhase};
 use crate::desired::node_spec;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub fn check(state: &ClusterState) -> Vec<Violation> {
             fail("live-operation-holds-lock", operation.id.clone());
         }
         check_steps(operation, &mut fail);
+        check_interventions(operation, &mut fail);
         check_specs(state, operation, &mut fail);
     }
     found
@@ -53,6 +54,28 @@ fn check_steps(operation: &Operation, fail: &mut impl FnMut(&'static str, String
         }
         if step.phase == StepPhase::Done && step.open_nodes().next().is_some() {
             fail("barrier-passed-with-open-nodes", format!("{} step {index}", operation.id));
+        }
+    }
+}
+
+/// What people decided shows in the operation, and nothing else does.
+fn check_interventions(operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
+    let hand = &operation.interventions;
+    if (operation.phase == Phase::Paused) != hand.hold.is_some() {
+        fail("paused-iff-held", operation.id.clone());
+    }
+    if hand.aborted && operation.phase != Phase::RollingBack {
+        fail("aborted-goes-back", operation.id.clone());
+    }
+    for step in operation.steps.iter().filter(|s| !s.is_over()) {
+        if let Some((node, _)) = step.open_nodes().find(|(node, _)| hand.excused.contains_key(*node)) {
+            fail("nobody-waits-for-the-excused", format!("{} {node}", operation.id));
+        }
+    }
+    for step in operation.steps.iter().filter(|s| s.phase == StepPhase::Done) {
+        let tolerated = operation.policy.on_failure == OnFailure::Continue;
+        if step.failed_nodes().count() > operation.policy.max_failures && !tolerated {
+            fail("barrier-passed-with-too-many-failures", operation.id.clone());
         }
     }
 }

@@ -5,6 +5,7 @@ use kctl_shared::spec::Grant;
 use super::catalogue;
 use super::command::{Event, LogStamp, Rejection};
 use super::fleet;
+use super::leftovers;
 use super::model::{ClusterState, KEPT_OPERATIONS, Plugin, RequestRecord};
 use super::operation::{Operation, OperationKind, Phase};
 
@@ -117,13 +118,19 @@ pub(super) fn finish(
     }
     let fits = match phase {
         Phase::Succeeded => operation.phase == Phase::Progressing,
-        Phase::Failed => operation.phase == Phase::RollingBack,
+        Phase::Failed => operation.phase == Phase::RollingBack && !operation.interventions.aborted,
+        Phase::Aborted => operation.phase == Phase::RollingBack && operation.interventions.aborted,
         _ => false,
     };
     if !fits || operation.cursor < operation.steps.len() {
         return Err(Rejection::new("SUPERSEDED", format!("operation {id} is not at its end")));
     }
-    let operation = operation.clone();
+    Ok(end(state, at, id, phase))
+}
+
+/// Ends an operation that may end; releases its lock.
+pub(super) fn end(state: &mut ClusterState, at: LogStamp, id: &str, phase: Phase) -> Vec<Event> {
+    let Some(operation) = state.operations.get(id).cloned() else { return Vec::new() };
     settle_plugin(state, at, &operation, phase);
     if let Some(operation) = state.operations.get_mut(id) {
         operation.phase = phase;
@@ -134,7 +141,7 @@ pub(super) fn finish(
     state.ended.push(id.to_owned());
     catalogue::collect(state, &operation.plugin);
     forget_oldest(state);
-    Ok(vec![Event::OperationFinished { operation: id.to_owned(), phase }])
+    vec![Event::OperationFinished { operation: id.to_owned(), phase }]
 }
 
 /// What the plugin is at rest from here on, and the release of its lock.
@@ -150,10 +157,14 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
     let Some(group) = state.groups.get_mut(&operation.group) else { return };
     if gone {
         group.plugins.remove(&operation.plugin);
+        leftovers::keep(group, at, operation);
     } else if let Some(plugin) = group.plugins.get_mut(&operation.plugin) {
         plugin.operation = None;
         plugin.grant = at.grant();
         if succeeded {
+            leftovers::supersede(group, operation);
+        }
+        if succeeded && let Some(plugin) = group.plugins.get_mut(&operation.plugin) {
             plugin.release = Some(operation.release);
             plugin.method = operation.method.clone();
             plugin.set_nginx = operation.set_nginx;
@@ -166,8 +177,7 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
 fn forget_oldest(state: &mut ClusterState) {
     while state.ended.len() > KEPT_OPERATIONS {
         let oldest = state.ended.remove(0);
-        if let Some(operation) = state.operations.remove(&oldest) {
-            state.requests.remove(&operation.request_id);
-        }
+        state.operations.remove(&oldest);
+        state.requests.retain(|_, record| record.operation != oldest);
     }
 }

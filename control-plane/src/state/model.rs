@@ -56,6 +56,10 @@ impl Default for ClusterState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     pub plugins: BTreeMap<PluginName, Plugin>,
+    /// Plugins that are gone from the group, and the nodes that were excused from taking them away, with the grant under
+    /// which they still do so when they are back.
+    #[serde(default)]
+    pub leftovers: BTreeMap<PluginName, BTreeMap<NodeId, Grant>>,
 }
 
 /// A plugin in a group: what its nodes have at rest, and which operation holds it.

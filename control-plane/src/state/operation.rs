@@ -1,5 +1,8 @@
 //! A requested change, its ordered steps, and where it stands.
 
+mod intervention;
+mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::digest::Digest;
@@ -10,6 +13,9 @@ use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::model::Target;
+
+pub use intervention::{Cause, Excuse, Hold, Intervention, Interventions, MAX_NOTES, Note, RequestKey};
+pub use policy::{OnFailure, Policy, Preflight};
 
 /// Minted by whoever asks, so that a retry is recognised.
 pub type OperationId = String;
@@ -58,6 +64,8 @@ pub struct Operation {
     pub set_nginx: bool,
     #[serde(default)]
     pub previous_set_nginx: bool,
+    #[serde(default)]
+    pub interventions: Interventions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,43 +114,6 @@ impl Phase {
     }
 }
 
-/// How a rollout goes; already resolved to numbers where the request had percentages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// As asked for, e.g. `["1", "25%", "100%"]`.
-    pub waves: Vec<String>,
-    /// Nodes of a wave that may be between dispatch and verdict at the same time; at least 1.
-    pub max_parallel: usize,
-    pub max_failures: usize,
-    pub node_deadline_ms: u64,
-    #[serde(default)]
-    pub preflight: Preflight,
-}
-
-/// Where a release is tried in a scratch Kong that is started for a moment. Where merely loading the list fails one is
-/// started anyhow, because loading errs both ways.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Preflight {
-    /// On the nodes of the first wave.
-    #[default]
-    Canary,
-    /// Everywhere.
-    Boot,
-    /// Nowhere.
-    Parse,
-}
-
-impl Preflight {
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "" | "canary" => Some(Self::Canary),
-            "boot" => Some(Self::Boot),
-            "parse" => Some(Self::Parse),
-            _ => None,
-        }
-    }
-}
-
 /// The node that reads and deletes plugin entities for the operation, under a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applier {
@@ -180,9 +151,21 @@ impl Step {
         matches!(self.phase, StepPhase::Done | StepPhase::Failed | StepPhase::Skipped)
     }
 
+    /// The barrier no longer waits for the node, whether it failed or says nothing.
+    pub fn excuse(&mut self, node: &NodeId, at: Timestamp) {
+        if let Some(entry) = self.nodes.get_mut(node).filter(|n| n.verdict != Some(Verdict::Verified)) {
+            entry.verdict = Some(Verdict::Excused);
+            entry.finished_at = Some(at);
+        }
+    }
+
     /// Nodes without a verdict.
     pub fn open_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
         self.nodes.iter().filter(|(_, s)| s.verdict.is_none())
+    }
+
+    pub fn verified_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
+        self.nodes.iter().filter(|(_, s)| s.verdict == Some(Verdict::Verified))
     }
 
     pub fn failed_nodes(&self) -> impl Iterator<Item = (&NodeId, &Failure)> {
@@ -233,6 +216,11 @@ impl StepKind {
         matches!(self, Self::Enable | Self::Disable | Self::Restore)
     }
 
+    /// Whether its nodes come in waves, so that there is something to wait for between them.
+    pub fn in_waves(self) -> bool {
+        matches!(self, Self::Enable | Self::Disable)
+    }
+
     /// Steps that must end well on every node, however long it takes: an undo, and a removal on its way.
     pub fn waits_for_ever(self) -> bool {
         matches!(self, Self::Detach | Self::Disable | Self::Purge | Self::Restore | Self::Unstage)
@@ -275,6 +263,8 @@ pub struct NodeStep {
 pub enum Verdict {
     Verified,
     Failed(Failure),
+    /// A person decided that the barrier passes without this node.
+    Excused,
 }
 
 impl Operation {

@@ -51,6 +51,9 @@ pub(super) fn dispatch(
             _ => return Err(superseded(id, &format!("node {node} is not open in this step"))),
         }
     }
+    if operation.phase == Phase::Paused {
+        return Err(superseded(id, "it is paused"));
+    }
     guard_order(operation, step)?;
     let operation = edit(state, id)?;
     let current = &mut operation.steps[step];
@@ -136,9 +139,15 @@ pub(super) fn advance(
     if let Some((node, _)) = step.open_nodes().next() {
         return Err(superseded(id, &format!("node {node} has no verdict yet")));
     }
-    let failures = step.failed_nodes().count();
-    if failures > operation.policy.max_failures || (failures > 0 && step.kind.waits_for_ever()) {
+    let failed: Vec<_> = step.failed_nodes().map(|(node, _)| node.clone()).collect();
+    if operation.stops_at(step).is_some() || (!failed.is_empty() && step.kind.waits_for_ever()) {
         return Err(superseded(id, "too many nodes failed for the barrier to be passed"));
+    }
+    if operation.phase == Phase::Paused || operation.asks_after(from) {
+        return Err(superseded(id, "it is paused"));
+    }
+    if operation.baking_until(from).is_some_and(|until| at.proposed_at < until) {
+        return Err(superseded(id, "the wave has not baked for long enough"));
     }
     guard_order(operation, from)?;
     let operation = edit(state, id)?;
@@ -148,6 +157,10 @@ pub(super) fn advance(
     step.finished_at = Some(at.proposed_at);
     step.summary = summary;
     operation.cursor = from + 1;
+    // What failed takes no further part: nothing is enabled where it could not be staged or tried.
+    for later in &mut operation.steps[from + 1..] {
+        later.nodes.retain(|node, _| !failed.contains(node));
+    }
     if operation.steps.len() == operation.cursor {
         operation.applier = None;
     }
@@ -178,21 +191,56 @@ pub(super) fn reroute(
     }
     let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
     let operation = edit(state, id)?;
+    let next = turn(operation, at, from, steps);
+    if operation.kind == OperationKind::Remove {
+        // Who joined after the steps were expanded.
+        members.iter().for_each(|node| super::fleet::include(operation, node));
+    }
+    operation.phase = phase;
+    operation.error = error.or_else(|| operation.error.take());
+    state.generation = at.index;
+    Ok(vec![Event::Rerouted { operation: id.to_owned(), step: next }])
+}
+
+/// Leaves the way that step `from` was on and goes on with `steps`; returns where they begin. Excused nodes stay so.
+pub(super) fn turn(operation: &mut Operation, at: LogStamp, from: usize, mut steps: Vec<Step>) -> usize {
     let interrupted = &mut operation.steps[from];
     interrupted.phase = StepPhase::Failed;
     interrupted.finished_at = Some(at.proposed_at);
     for step in &mut operation.steps[from + 1..] {
         step.phase = StepPhase::Skipped;
     }
-    let next = operation.steps.len();
-    operation.steps.extend(steps);
-    if operation.kind == OperationKind::Remove {
-        // Who joined after the steps were expanded.
-        members.iter().for_each(|node| super::fleet::include(operation, node));
+    for node in operation.interventions.excused.keys() {
+        steps.iter_mut().for_each(|step| step.excuse(node, at.proposed_at));
     }
-    operation.cursor = next;
-    operation.phase = phase;
-    operation.error = error.or_else(|| operation.error.take());
-    state.generation = at.index;
-    Ok(vec![Event::Rerouted { operation: id.to_owned(), step: next }])
+    operation.cursor = operation.steps.len();
+    operation.steps.extend(steps);
+    operation.interventions.promoted = None;
+    operation.cursor
+}
+
+/// Nodes whose wave has not passed its barrier yet are not what they were proven to be: that counts as failing.
+pub(super) fn relapse(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    step: usize,
+    failures: BTreeMap<NodeId, Failure>,
+) -> Result<Vec<Event>, Rejection> {
+    let operation = at_step(state, id, step)?;
+    let current = &operation.steps[step];
+    let verified =
+        |node: &NodeId| current.nodes.get(node).is_some_and(|entry| entry.verdict == Some(Verdict::Verified));
+    if current.kind.waits_for_ever() || failures.is_empty() || !failures.keys().all(verified) {
+        return Err(superseded(id, "those nodes have not been verified in this step"));
+    }
+    let operation = edit(state, id)?;
+    let nodes: Vec<_> = failures.keys().cloned().collect();
+    for (node, failure) in failures {
+        if let Some(entry) = operation.steps[step].nodes.get_mut(&node) {
+            entry.verdict = Some(Verdict::Failed(failure));
+            entry.finished_at = Some(at.proposed_at);
+        }
+    }
+    Ok(vec![Event::Relapsed { operation: id.to_owned(), step, nodes }])
 }

@@ -31,24 +31,30 @@ struct Agent {
     failures: BTreeMap<Grant, Failure>,
     task: Option<EntityReport>,
     broken: bool,
+    unready: bool,
+    /// Does not heal what it lost until it gets another grant.
+    lost: bool,
+    lost_at: Option<Grant>,
     frozen: bool,
 }
 
 pub struct World {
-    state: ClusterState,
-    fleet: Fleet,
+    pub(crate) state: ClusterState,
+    pub(crate) fleet: Fleet,
     agents: BTreeMap<NodeId, Agent>,
     entities: BTreeSet<String>,
     created: u32,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     index: u64,
-    rng: SmallRng,
-    seed: u64,
-    current: String,
+    pub(crate) rng: SmallRng,
+    pub(crate) seed: u64,
+    pub(crate) current: String,
     waiting: Vec<WaitingOn>,
     faults: [usize; 5],
     /// Of the next install.
     pub method: Method,
+    /// Of the next operation; waves, parallelism and the node deadline are the world's own.
+    pub policy: Policy,
 }
 
 fn plugin() -> PluginName {
@@ -79,6 +85,7 @@ impl World {
             waiting: Vec::new(),
             faults: [0; 5],
             method: Method::Store,
+            policy: Policy::default(),
         };
         for _ in 0..nodes {
             world.join();
@@ -113,6 +120,11 @@ impl World {
     }
 
     fn propose(&mut self, command: Command) -> bool {
+        self.try_propose(command).is_ok()
+    }
+
+    /// The code with which it was refused.
+    pub(crate) fn try_propose(&mut self, command: Command) -> Result<(), String> {
         self.index += 1;
         let at = LogStamp { index: self.index, offset: 0, proposed_at: self.now };
         let before = self.state.clone();
@@ -130,7 +142,7 @@ impl World {
         }
         let violations = invariants::check(&self.state);
         assert!(violations.is_empty(), "seed {}: {violations:?}", self.seed);
-        outcome.is_ok()
+        outcome.map(drop).map_err(|rejection| rejection.code)
     }
 
     pub fn install(&mut self, version: &str) {
@@ -231,7 +243,7 @@ impl World {
                 max_parallel: 2,
                 max_failures: 0,
                 node_deadline_ms: 600_000,
-                preflight: Default::default(),
+                ..self.policy.clone()
             },
             request_id: id.clone(),
             request_body: "b".into(),
@@ -250,6 +262,7 @@ impl World {
             adopt: false,
             set_nginx: false,
             previous_set_nginx: false,
+            interventions: Default::default(),
         };
         let command = Command::StartOperation { operation: Box::new(operation) };
         assert!(self.propose(command.clone()));
@@ -283,6 +296,24 @@ impl World {
 
     fn agent(&mut self, n: usize) -> &mut Agent {
         self.agents.get_mut(&NodeId::parse(&format!("n{n}")).unwrap()).unwrap()
+    }
+
+    pub fn mend_node(&mut self, n: usize) {
+        self.agent(n).broken = false;
+    }
+
+    pub fn unready(&mut self, n: usize, unready: bool) {
+        self.agent(n).unready = unready;
+    }
+
+    /// Its Kong loses the plugin as if somebody had gone about it by hand.
+    pub fn lose(&mut self, n: usize) {
+        let agent = self.agent(n);
+        (agent.loaded, agent.lost) = (None, true);
+    }
+
+    pub fn has(&self, n: usize) -> bool {
+        self.agents[&NodeId::parse(&format!("n{n}")).unwrap()].loaded.is_some()
     }
 
     pub fn break_node(&mut self, n: usize) {
@@ -358,7 +389,7 @@ impl World {
     /// Faults stop: it must converge, and then `plan` must have nothing left to say.
     pub fn heal(&mut self) {
         for agent in self.agents.values_mut() {
-            (agent.frozen, agent.broken) = (false, false);
+            (agent.frozen, agent.broken, agent.unready, agent.lost) = (false, false, false, false);
         }
         self.heal_but_broken();
     }
@@ -372,14 +403,19 @@ impl World {
             if self.waiting.iter().any(|w| w.reason == "ENTITY_RECREATED") {
                 self.entities.clear();
             }
+            self.let_go();
             self.round(false);
+        }
+        // What was created after the end, where the plugin was left over, is deleted by hand: the node holds until then.
+        if self.state.groups.values().any(|g| !g.leftovers.is_empty()) {
+            self.entities.clear();
         }
         self.run(100);
         let plan = rollout::plan(&self.state, &self.fleet, self.now);
         assert!(!self.phase().has_ended() || plan.commands.is_empty(), "seed {}: {plan:?}", self.seed);
     }
 
-    fn round(&mut self, lossy: bool) {
+    pub(crate) fn round(&mut self, lossy: bool) {
         self.now = self.now.plus_ms(250);
         let nodes: Vec<_> = self.agents.keys().cloned().collect();
         for node in nodes {
@@ -427,8 +463,9 @@ impl World {
             );
         }
         if self.operation().kind == OperationKind::Remove && agent.staged.is_empty() {
-            let running: Vec<_> =
-                self.agents.iter().filter(|(_, a)| a.loaded.is_some()).map(|(n, _)| n).collect();
+            let excused = &self.operation().interventions.excused;
+            let others = self.agents.iter().filter(|(n, _)| !excused.contains_key(*n));
+            let running: Vec<_> = others.filter(|(_, a)| a.loaded.is_some()).map(|(n, _)| n).collect();
             assert!(running.is_empty(), "seed {}: {node} deleted files while {running:?} run it", self.seed);
         }
     }
@@ -446,6 +483,7 @@ impl World {
             let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
             report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
         }
+        report.watch_health(&status, now);
         report.status = status;
         report.boot = 1;
         report.last_seen = now;
@@ -473,6 +511,17 @@ impl World {
         for (node, agent) in &self.agents {
             assert_eq!(agent.loaded.as_ref().map(|l| l.digest), Some(digest), "seed {}: {node}", self.seed);
             assert_eq!(agent.staged.len(), 1, "seed {}: {node}", self.seed);
+        }
+    }
+
+    /// As [`Self::assert_everywhere`], except where it was tried at rest and failed: that waits for the next operation.
+    pub fn assert_converged(&self, version: &str) {
+        let digest = Digest::of(version.as_bytes());
+        for (node, agent) in &self.agents {
+            let grant = agent.spec.as_ref().and_then(|s| s.plugins.get(&plugin())).map(|p| p.grant);
+            let failed = grant.is_some_and(|grant| agent.failures.contains_key(&grant));
+            let loaded = agent.loaded.as_ref().map(|l| l.digest);
+            assert!(loaded == Some(digest) || failed, "seed {}: {node}", self.seed);
         }
     }
 
@@ -522,6 +571,13 @@ impl Agent {
         if self.failures.contains_key(&p.grant) {
             return;
         }
+        if self.lost {
+            self.lost_at.get_or_insert(p.grant);
+            if self.lost_at == Some(p.grant) {
+                return;
+            }
+            (self.lost, self.lost_at) = (false, None);
+        }
         if let Some(missing) = p.staged.iter().find(|r| !self.staged.contains(r)) {
             self.staged.insert(missing.clone());
         } else if let Some(wanted) = p.preflight.as_ref().filter(|_| !self.preflighted.contains_key(&p.grant))
@@ -545,7 +601,12 @@ impl Agent {
 
     fn status(&self) -> NodeStatus {
         let mut status = NodeStatus {
-            kong: KongFacts { state: KongState::Running, has_admin_api: true, ..KongFacts::default() },
+            kong: KongFacts {
+                state: KongState::Running,
+                ready: !self.unready,
+                has_admin_api: true,
+                ..KongFacts::default()
+            },
             task: self.task.clone(),
             ..NodeStatus::default()
         };

@@ -27,22 +27,55 @@ pub struct TargetArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct RolloutArgs {
+    /// A first wave of this size before the others.
+    #[arg(long, value_name = "N|%")]
+    pub canary: Option<String>,
     /// Cumulative counts or percents, e.g. 1,25%,100%.
     #[arg(long, value_delimiter = ',')]
     pub waves: Vec<String>,
     /// Nodes that may be reloaded at the same time, count or percent.
     #[arg(long, value_name = "N|%")]
     pub max_parallel: Option<String>,
-    /// Nodes that may fail before everything is rolled back.
+    /// Nodes that may fail in a step, those out of reach beyond their deadline included, before --on-failure applies.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_failures: u32,
+    /// How long a wave must stay healthy (loaded, agent in reach, Kong ready) before the next one.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub bake: Option<Duration>,
     /// How long one node may take for one step.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub node_deadline: Option<Duration>,
+    /// With no node settled for so long, --on-failure applies; never unless given.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub progress_deadline: Option<Duration>,
+    /// Wait for `kctl operation promote` after these waves: canary (the first), each, or a number; repeat it for more.
+    #[arg(long, value_name = "WAVE", value_delimiter = ',')]
+    pub pause_after: Vec<String>,
+    /// When too many nodes failed: back to what was before, wait for a person, or go on without them. Rollback unless
+    /// given; a removal goes on trying, or pauses.
+    #[arg(long, value_enum)]
+    pub on_failure: Option<OnFailureArg>,
     /// Where a Kong is started for a moment to try the new list, besides loading it: on the nodes of the first wave
     /// (canary), on all (boot), or only where loading fails (parse).
     #[arg(long, value_enum)]
     pub preflight: Option<PreflightArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFailureArg {
+    Rollback,
+    Pause,
+    Continue,
+}
+
+impl OnFailureArg {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            Self::Pause => "pause",
+            Self::Continue => "continue",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::change::duration;
+use super::change::{ProgressStyle, duration};
 
 #[derive(Debug, Subcommand)]
 pub enum OperationCommand {
@@ -26,4 +26,63 @@ pub enum OperationCommand {
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         timeout: Option<Duration>,
     },
+    /// What happened, moment by moment, in Kong's own words where it has some.
+    Logs {
+        id: String,
+        /// Only what concerns this node.
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Let no further node act; those that act finish.
+    Pause(StepInArgs),
+    /// Go on with a paused operation, and watch it.
+    Resume(FollowArgs),
+    /// End a wave's bake, or the pause after it, at once, and watch the operation.
+    Promote(FollowArgs),
+    /// Try the step again that a paused operation stands at, on all nodes that are not verified, and watch it.
+    Retry {
+        #[command(flatten)]
+        follow: FollowArgs,
+        /// Only on nodes that failed.
+        #[arg(long)]
+        failed_only: bool,
+    },
+    /// Let barriers pass without a node; the operation then ends partial (exit 3), and the node follows when it is back.
+    Excuse {
+        #[command(flatten)]
+        step_in: StepInArgs,
+        #[arg(long, value_name = "NODE")]
+        node: String,
+    },
+    /// Call it off: back to what was before. A removal only before it did anything.
+    Abort(FollowArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StepInArgs {
+    pub id: String,
+    /// Why; kept with the operation.
+    #[arg(short = 'm', long = "message", value_name = "REASON", default_value = "")]
+    pub reason: String,
+    /// Validate and show what would become of it; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// UUID that makes a retry of this very request safe.
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FollowArgs {
+    #[command(flatten)]
+    pub step_in: StepInArgs,
+    /// Return at once instead of watching it.
+    #[arg(long)]
+    pub detach: bool,
+    /// Stop watching after this long; the operation goes on.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// How progress is shown on standard error.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressStyle,
 }

@@ -1,5 +1,6 @@
 //! `kctl plugin install`: pack, upload, ask, watch.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,10 +89,11 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let plugin = format!("{} {}", package.plugin, package.version);
     finish(verb, accepted, &args.flow, &format!("plugin/{}", package.plugin), |view| match view {
         Some(view) => {
-            let nodes =
-                view.steps.iter().filter(|s| s.name == "enable").map(|s| s.nodes.len()).sum::<usize>();
+            let (loaded, all) = reached(view);
+            let mark = if view.partial { "▲" } else { "✔" };
+            let safe = if view.partial { "" } else { " Safe to attach to routes." };
             format!(
-                "✔ {plugin} is loaded on {nodes}/{nodes} nodes (operation {}{}). Safe to attach to routes.\n",
+                "{mark} {plugin} is loaded on {loaded}/{all} nodes (operation {}{}).{safe}\n",
                 view.id,
                 took(view)
             )
@@ -213,19 +215,27 @@ pub fn target(args: &TargetArgs, example: &str) -> Outcome<(Target, String)> {
 }
 
 pub fn policy(args: &RolloutArgs) -> RolloutPolicy {
+    let ms = |d: Option<Duration>| d.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     RolloutPolicy {
+        canary: args.canary.clone().unwrap_or_default(),
         waves: args.waves.clone(),
         max_parallel: args.max_parallel.clone().unwrap_or_default(),
         max_failures: args.max_failures,
         preflight: args.preflight.map(|p| p.as_str().to_owned()).unwrap_or_default(),
-        node_deadline_ms: args
-            .node_deadline
-            .map_or(0, |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        node_deadline_ms: ms(args.node_deadline),
+        bake_ms: ms(args.bake),
+        progress_deadline_ms: ms(args.progress_deadline),
+        pause_after: args.pause_after.clone(),
+        on_failure: args.on_failure.map(|o| o.as_str().to_owned()).unwrap_or_default(),
     }
 }
 
 pub fn request_id(flow: &FlowArgs) -> Outcome<String> {
-    match &flow.request_id {
+    parse_request_id(flow.request_id.as_deref())
+}
+
+pub fn parse_request_id(given: Option<&str>) -> Outcome<String> {
+    match given {
         None => Ok(uuid::Uuid::now_v7().to_string()),
         Some(id) => match uuid::Uuid::parse_str(id) {
             Ok(id) => Ok(id.to_string()),
@@ -236,6 +246,14 @@ pub fn request_id(flow: &FlowArgs) -> Outcome<String> {
             )),
         },
     }
+}
+
+/// How many nodes it was enabled on, of how many; a wave that was tried again counts once.
+fn reached(view: &OperationView) -> (usize, usize) {
+    let entries = || view.steps.iter().filter(|s| s.name == "enable").flat_map(|s| &s.nodes);
+    let all: BTreeSet<_> = view.steps.iter().flat_map(|s| &s.nodes).map(|n| n.node.as_str()).collect();
+    let loaded: BTreeSet<_> = entries().filter(|n| n.status == "verified").map(|n| n.node.as_str()).collect();
+    (loaded.len(), all.len())
 }
 
 pub fn took(view: &OperationView) -> String {

@@ -1,4 +1,7 @@
-//! `kctl operation list | status`.
+//! `kctl operation …`: look at operations, and step into them.
+
+mod logs;
+mod step_in;
 
 use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
 use kctl_shared::proto::v1::{GetOperationRequest, ListOperationsRequest, OperationView};
@@ -13,13 +16,7 @@ pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
     match command {
         OperationCommand::List { limit, running } => list(verb, limit, running).await,
         OperationCommand::Status { id, watch: false, .. } => {
-            let view = verb
-                .client
-                .call(|channel| {
-                    let request = GetOperationRequest { id: id.clone() };
-                    async move { Ok(OperationServiceClient::new(channel).get(request).await?.into_inner()) }
-                })
-                .await?;
+            let view = get(verb, &id).await?;
             verb.printer.one(&view, &view.id, || describe(&view))
         }
         OperationCommand::Status { id, watch: true, timeout } => {
@@ -27,7 +24,22 @@ pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
             verb.printer.one(&view, &view.id, || describe(&view))?;
             progress::verdict(&view)
         }
+        OperationCommand::Logs { id, node } => logs::run(verb, &id, node.as_deref()).await,
+        OperationCommand::Pause(args) => step_in::pause(verb, args).await,
+        OperationCommand::Resume(args) => step_in::resume(verb, args).await,
+        OperationCommand::Promote(args) => step_in::promote(verb, args).await,
+        OperationCommand::Retry { follow, failed_only } => step_in::retry(verb, follow, failed_only).await,
+        OperationCommand::Excuse { step_in, node } => step_in::excuse(verb, step_in, node).await,
+        OperationCommand::Abort(args) => step_in::abort(verb, args).await,
     }
+}
+
+async fn get(verb: &Verb, id: &str) -> Outcome<OperationView> {
+    let view = verb.client.call(|channel| {
+        let request = GetOperationRequest { id: id.to_owned() };
+        async move { Ok(OperationServiceClient::new(channel).get(request).await?.into_inner()) }
+    });
+    Ok(view.await?)
 }
 
 async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
@@ -91,10 +103,13 @@ pub fn describe(view: &OperationView) -> String {
         table.push(vec![step.name.clone(), wave, format!("{} {}", symbol(&step.phase), step.phase), nodes]);
     }
     out.push_str(&render(&table));
+    for excuse in &view.excused {
+        out.push_str(&format!("without {}: {}\n", excuse.node, excuse.reason));
+    }
     for waiting in &view.waiting_on {
         out.push_str(&format!(
-            "waiting on {} {} since {}: {}\n",
-            waiting.node,
+            "waiting on {}{} since {}: {}\n",
+            if waiting.node.is_empty() { String::new() } else { format!("{} ", waiting.node) },
             waiting.reason,
             time(waiting.since.as_ref()),
             waiting.message

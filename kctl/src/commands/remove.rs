@@ -50,6 +50,9 @@ pub async fn run(verb: &Verb, args: RemoveArgs) -> Outcome {
         })
         .await?;
     finish(verb, accepted, &args.flow, &format!("plugin/{}", args.name), |view| match view {
+        Some(view) if view.partial => {
+            format!("▲ removed {}, but not from every node{}.\n", args.name, took(view).replace(',', ", in"))
+        }
         Some(view) => format!("✔ removed {}{}.\n", args.name, took(view).replace(',', " in")),
         None => String::new(),
     })

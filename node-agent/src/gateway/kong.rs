@@ -241,6 +241,11 @@ fn change_for(wanted: &Wanted) -> Change {
 
 #[async_trait]
 impl Gateway for Kong {
+    fn old_workers(&self) -> u32 {
+        let count = Tree::of(self.prefix()).map_or(0, |tree| tree.draining().count());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     async fn observe(&self) -> KongObserved {
         self.observed().await
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kctl_control_plane::rollout::runbook;
 use kctl_control_plane::state::model::{Release, Target};
-use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy};
+use kctl_control_plane::state::operation::{Interventions, Operation, OperationKind, Phase, Policy};
 use kctl_control_plane::state::{ClusterState, Command};
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
@@ -86,7 +86,7 @@ fn blank(plugin: &PluginName, ask: &Ask) -> Operation {
             max_parallel: ask.max_parallel,
             max_failures: 0,
             node_deadline_ms: ask.node_deadline_ms,
-            preflight: Default::default(),
+            ..Policy::default()
         },
         request_id: ask.id.clone(),
         request_body: "b".into(),
@@ -105,5 +105,6 @@ fn blank(plugin: &PluginName, ask: &Ask) -> Operation {
         adopt: false,
         set_nginx: false,
         previous_set_nginx: false,
+        interventions: Interventions::default(),
     }
 }

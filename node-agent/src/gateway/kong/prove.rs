@@ -209,9 +209,10 @@ impl Kong {
         let is_new = |worker: ProcessId| !old.contains(&worker) && worker.started + 1 >= before.at;
         whole(&tree, expected, is_new).map_err(early)?;
         let late = |failure| (failure, true);
-        self.answers(wanted, &armed, &tree).await.map_err(late)?;
+        let (answers, readiness) = tokio::join!(self.answers(wanted, &armed, &tree), self.readiness(&armed));
+        answers.map_err(late)?;
         self.files(wanted, &armed, &tree).map_err(late)?;
-        match self.readiness(&armed).await {
+        match readiness {
             Some(Readiness::NotReady(reason)) => {
                 let as_before =
                     !is_unfinished(&reason) && before.readiness == Some(Readiness::NotReady(reason.clone()));
@@ -231,10 +232,9 @@ impl Kong {
     async fn answers(&self, wanted: &Wanted, armed: &KongEnv, tree: &Tree) -> Result<(), Failure> {
         let Some(api) = self.admin(armed) else { return Ok(()) };
         let count = (tree.serving().count() * 2).clamp(FEWEST_ANSWERS, MOST_ANSWERS);
-        for _ in 0..count {
-            self.answer(wanted, &api).await?;
-        }
-        Ok(())
+        // Asked at the same time they reach several workers all the more likely.
+        let asked = std::iter::repeat_with(|| self.answer(wanted, &api)).take(count);
+        futures_util::future::try_join_all(asked).await.map(drop)
     }
 
     async fn answer(&self, wanted: &Wanted, api: &AdminApi) -> Result<(), Failure> {

@@ -1,0 +1,295 @@
+//! Policies and people, each rule by itself and all of them under chaos.
+
+use kctl_control_plane::rollout;
+use kctl_control_plane::state::model::Group;
+use kctl_control_plane::state::operation::{
+    OnFailure, Operation, OperationKind, Phase, Policy, StepKind, Verdict,
+};
+
+use crate::world::World;
+
+fn with(seed: u64, nodes: usize, policy: Policy) -> World {
+    let mut world = World::new(seed, nodes);
+    world.policy = policy;
+    world.install("1.0.0");
+    world
+}
+
+fn waits_for(world: &World, reason: &str) -> bool {
+    world.waiting().iter().any(|w| w.reason == reason)
+}
+
+fn run_until(world: &mut World, what: &str, mut is_there: impl FnMut(&World) -> bool) {
+    for _ in 0..2_000 {
+        if is_there(world) {
+            return;
+        }
+        world.run(1);
+    }
+    panic!("never {what}: {:?} {:#?}", world.waiting(), world.operation());
+}
+
+fn enabled(world: &World, nodes: usize) -> usize {
+    (0..nodes).filter(|n| world.has(*n)).count()
+}
+
+#[test]
+fn anything_people_do_under_chaos_keeps_the_laws_and_ends() {
+    let mut taken = [0; 6];
+    let mut phases = std::collections::BTreeMap::<&str, usize>::new();
+    let seeds = match std::env::var("CORE_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..400).collect::<Vec<u64>>(),
+    };
+    for seed in &seeds {
+        let nodes = 3 + (seed % 5) as usize;
+        let mut world = World::new(*seed, nodes);
+        world.policy = world.any_policy();
+        world.install("1.0.0");
+        world.chaos_and_people(400, nodes, &mut taken);
+        world.heal();
+        assert!(world.phase().has_ended(), "seed {seed}: {:#?}", world.operation());
+        *phases.entry(world.phase().as_str()).or_default() += 1;
+        if world.phase() == Phase::Succeeded {
+            world.assert_converged("1.0.0");
+            world.policy = world.any_policy();
+            world.configure();
+            world.remove();
+            world.chaos_and_people(400, nodes, &mut taken);
+            world.heal();
+            *phases.entry(world.phase().as_str()).or_default() += 1;
+            match world.phase() {
+                // Called off before it did anything.
+                Phase::Aborted => world.assert_converged("1.0.0"),
+                Phase::Succeeded => world.assert_gone(),
+                other => panic!("seed {seed}: {other:?}"),
+            }
+        } else {
+            world.assert_gone();
+        }
+        assert!(
+            world.state.groups.values().all(|g| g.leftovers.is_empty()),
+            "seed {seed}: {:?}",
+            world.state.groups
+        );
+    }
+    if seeds.len() > 1 {
+        assert!(taken.iter().all(|n| *n > 20), "verbs that nobody took: {taken:?}");
+        assert!(phases.len() == 3 && phases.values().all(|n| *n > 10), "{phases:?}");
+    }
+}
+
+#[test]
+fn a_paused_operation_lets_nobody_act_and_goes_on_where_it_was() {
+    let mut world = with(1, 6, Policy::default());
+    run_until(&mut world, "enabled", |w| enabled(w, 6) >= 1);
+    world.pause().unwrap();
+    assert_eq!(world.pause().unwrap_err(), "OPERATION_PAUSED");
+    world.run(200);
+    let before = enabled(&world, 6);
+    assert!(before < 6 && waits_for(&world, "PAUSED"), "{before} {:?}", world.waiting());
+    assert!(rollout::plan(&world.state, &world.fleet, world.now).commands.is_empty());
+    assert_eq!(world.retry(true).unwrap_err(), "NOTHING_TO_RETRY");
+    world.resume().unwrap();
+    assert_eq!(world.resume().unwrap_err(), "OPERATION_NOT_PAUSED");
+    world.heal();
+    world.assert_everywhere("1.0.0");
+    assert_eq!(world.pause().unwrap_err(), "OPERATION_ENDED");
+}
+
+#[test]
+fn a_failure_can_pause_and_what_failed_be_tried_again() {
+    let mut world = with(2, 6, Policy { on_failure: OnFailure::Pause, ..Policy::default() });
+    world.break_node(4);
+    run_until(&mut world, "paused", |w| w.phase() == Phase::Paused);
+    world.run(100);
+    assert!(waits_for(&world, "FAILURE_PAUSED"));
+    assert_eq!(world.resume().unwrap_err(), "FAILED_NODES");
+    assert_eq!(world.promote().unwrap_err(), "NOTHING_TO_PROMOTE");
+    world.mend_node(4);
+    world.retry(true).unwrap();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert!(!world.operation().is_partial());
+    world.assert_everywhere("1.0.0");
+    let failed = world.operation().steps.iter().flat_map(|s| s.nodes.values());
+    assert!(failed.into_iter().any(|n| matches!(n.verdict, Some(Verdict::Failed(_)))), "history is kept");
+}
+
+#[test]
+fn going_on_without_those_that_fail_is_partial_and_never_without_all() {
+    let policy = Policy { on_failure: OnFailure::Continue, ..Policy::default() };
+    let mut world = with(3, 6, policy.clone());
+    world.break_node(4);
+    world.heal_but_broken();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert!(world.operation().is_partial());
+    assert_eq!(enabled(&world, 6), 5);
+    let mut world = with(3, 4, policy);
+    (0..4).for_each(|n| world.break_node(n));
+    world.heal_but_broken();
+    assert_eq!(world.phase(), Phase::Failed);
+    world.assert_gone();
+}
+
+#[test]
+fn a_wave_bakes_and_what_is_lost_meanwhile_counts_as_failed() {
+    let policy = Policy { bake_ms: 60_000, ..Policy::default() };
+    let mut world = with(4, 6, policy.clone());
+    run_until(&mut world, "baking", |w| waits_for(w, "BAKING"));
+    let canary = (0..6).find(|n| world.has(*n)).unwrap();
+    world.run(100);
+    assert_eq!(enabled(&world, 6), 1, "a wave waits for the bake of the one before");
+    world.lose(canary);
+    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    world.heal();
+    assert_eq!(world.phase(), Phase::Failed);
+    assert_eq!(world.operation().error.as_ref().unwrap().code, "PROOF_LOST");
+    world.assert_gone();
+    // A Kong that is not ready for a moment is no failure, for longer it is.
+    let mut world = with(4, 6, policy);
+    run_until(&mut world, "baking", |w| waits_for(w, "BAKING"));
+    world.unready(canary, true);
+    world.run(20);
+    assert!(waits_for(&world, "NOT_READY"), "{:?}", world.waiting());
+    world.unready(canary, false);
+    world.run(10);
+    world.promote().unwrap();
+    run_until(&mut world, "in the second wave", |w| enabled(w, 6) == 2);
+    run_until(&mut world, "baking again", |w| waits_for(w, "BAKING"));
+    world.unready((0..6).filter(|n| world.has(*n)).find(|n| *n != canary).unwrap(), true);
+    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    assert_eq!(world.operation().error.as_ref().unwrap().code, "NOT_READY");
+}
+
+#[test]
+fn a_canary_waits_for_a_person() {
+    let mut world = with(5, 6, Policy { pause_after: [1].into(), bake_ms: 5_000, ..Policy::default() });
+    run_until(&mut world, "paused", |w| w.phase() == Phase::Paused);
+    world.run(200);
+    assert!(waits_for(&world, "CANARY_PAUSED"), "{:?}", world.waiting());
+    assert_eq!(enabled(&world, 6), 1);
+    world.promote().unwrap();
+    for _ in 0..6_000 {
+        assert_ne!(world.phase(), Phase::Paused, "asked once");
+        if world.phase().has_ended() {
+            break;
+        }
+        world.run(1);
+    }
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn without_progress_the_policy_decides() {
+    for (on_failure, phase) in [(OnFailure::Rollback, Phase::Failed), (OnFailure::Pause, Phase::Paused)] {
+        let policy = Policy { progress_deadline_ms: 20_000, on_failure, ..Policy::default() };
+        let mut world = with(6, 4, policy);
+        world.run(2);
+        world.freeze(1);
+        run_until(&mut world, "stopped", |w| !matches!(w.phase(), Phase::Progressing));
+        world.thaw(1);
+        world.run(400);
+        assert_eq!(world.phase(), phase);
+        let said = format!("{:?} {:?}", world.operation().error, world.waiting());
+        assert!(said.contains("PROGRESS_DEADLINE"), "{said}");
+    }
+}
+
+#[test]
+fn an_excused_node_is_not_waited_for_and_converges_when_it_is_back() {
+    let mut world = World::new(7, 5);
+    world.freeze(2);
+    world.install("1.0.0");
+    world.run(200);
+    assert_eq!(world.phase(), Phase::Progressing);
+    world.excuse(2).unwrap();
+    assert_eq!(world.excuse(2).unwrap_err(), "NOTHING_TO_EXCUSE");
+    world.run(600);
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert!(world.operation().is_partial());
+    assert_eq!((enabled(&world, 5), world.has(2)), (4, false));
+    world.thaw(2);
+    world.run(100);
+    world.assert_everywhere("1.0.0");
+    // A removal that ended without a node is carried out there all the same, and only then forgotten.
+    world.freeze(2);
+    world.remove();
+    run_until(&mut world, "waiting", |w| waits_for(w, "AGENT_UNREACHABLE"));
+    world.excuse(2).unwrap();
+    world.run(600);
+    assert_eq!(world.phase(), Phase::Succeeded, "{:?}", world.waiting());
+    assert!(world.operation().is_partial() && world.has(2));
+    world.thaw(2);
+    world.run(100);
+    world.assert_gone();
+    assert!(world.state.groups.values().all(|g| g.leftovers.is_empty()));
+}
+
+#[test]
+fn the_last_node_cannot_be_excused() {
+    let mut world = with(8, 2, Policy::default());
+    world.freeze(0);
+    world.freeze(1);
+    world.run(5);
+    world.excuse(0).unwrap();
+    assert_eq!(world.excuse(1).unwrap_err(), "EXCUSE_LAST_NODE");
+    assert_eq!(world.excuse(7).unwrap_err(), "NODE_NOT_FOUND");
+}
+
+#[test]
+fn an_aborted_install_leaves_what_was_before() {
+    let mut world = World::new(9, 5);
+    world.install("1.0.0");
+    world.heal();
+    world.install("2.0.0");
+    run_until(&mut world, "in its first wave", |w| {
+        w.operation().steps.iter().any(|s| s.kind == StepKind::Enable && s.is_over())
+    });
+    world.abort().unwrap();
+    assert_eq!(world.abort().unwrap_err(), "OPERATION_ROLLING_BACK");
+    assert_eq!(world.pause().unwrap_err(), "OPERATION_ROLLING_BACK");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Aborted);
+    assert_eq!(world.operation().kind, OperationKind::Upgrade);
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn a_removal_is_called_off_only_before_it_did_anything() {
+    let mut world = World::new(10, 4);
+    world.install("1.0.0");
+    world.heal();
+    world.configure();
+    world.remove();
+    world.abort().unwrap();
+    assert_eq!(world.phase(), Phase::Aborted);
+    world.run(50);
+    world.assert_everywhere("1.0.0");
+    world.remove();
+    run_until(&mut world, "deleting", |w| !w.operation().entities.is_empty());
+    assert_eq!(world.abort().unwrap_err(), "ABORT_NEEDS_COMPENSATION");
+    world.run_until_disabling();
+    assert_eq!(world.abort().unwrap_err(), "ABORT_NEEDS_COMPENSATION");
+    run_until(&mut world, "purging", |w| w.operation().is_past_return());
+    assert_eq!(world.abort().unwrap_err(), "PAST_POINT_OF_NO_RETURN");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_gone();
+}
+
+#[test]
+fn what_was_written_before_policies_and_people_still_loads() {
+    let world = with(11, 3, Policy::default());
+    let mut old = serde_json::to_value(world.operation()).unwrap();
+    let operation = old.as_object_mut().unwrap();
+    operation.remove("interventions").unwrap();
+    let policy = operation["policy"].as_object_mut().unwrap();
+    for field in ["bake_ms", "progress_deadline_ms", "pause_after", "on_failure"] {
+        policy.remove(field).unwrap();
+    }
+    let read: Operation = serde_json::from_value(old).unwrap();
+    assert_eq!(&read, world.operation());
+    let group: Group = serde_json::from_str(r#"{"plugins": {}}"#).unwrap();
+    assert_eq!(group, Group::default());
+}

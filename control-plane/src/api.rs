@@ -1,14 +1,20 @@
 //! gRPC services. Each translates a request, asks the core, and translates the answer; nothing is decided here.
 
 mod agent;
+mod batch;
 mod cluster;
+mod entities;
+mod membership;
 mod node;
 mod operation;
 mod plugin;
 mod policy;
+mod references;
 mod request;
 mod step_in;
+mod undo;
 mod upload;
+mod who;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +29,22 @@ use crate::artifacts::Artifacts;
 use crate::hub::Hub;
 use crate::raft::ProposeError;
 use crate::state::command::{Command, Event};
+use crate::state::members::MemberAddress;
+use crate::vault::Vault;
 
 pub use agent::AgentApi;
+pub use who::Claimed;
 
 /// What every service needs.
 #[derive(Clone, Debug)]
 pub struct Api {
     pub hub: Hub,
     pub artifacts: Artifacts,
+    pub vault: Vault,
     pub views: watch::Receiver<Arc<StatusView>>,
+    /// Of this member.
+    pub address: MemberAddress,
+    pub insecure: bool,
     pub shutdown: CancellationToken,
 }
 
@@ -74,7 +87,7 @@ impl Api {
     }
 
     async fn propose(&self, command: Command) -> Result<Vec<Event>, Status> {
-        match self.hub.consensus.propose(vec![command]).await {
+        match self.hub.consensus.propose_by(vec![command], who::asks()).await {
             Ok(mut outcomes) => match outcomes.pop() {
                 Some(Ok(events)) => Ok(events),
                 Some(Err(rejection)) => Err(self.fail(&rejection)),

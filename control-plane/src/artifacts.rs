@@ -1,9 +1,10 @@
-//! Artifacts of releases: a content-addressed store on every member, never in the log.
+//! Artifacts of releases and sealed entities: a content-addressed store on every member, never in the log.
 //!
 //! An artifact counts as stored once the file and its directory are synced. An upload is on a majority of the voters
 //! before its release is committed, and a member that lacks what the catalogue names fetches it from a peer.
 
 mod peer;
+pub(crate) mod sealed;
 mod store;
 
 use std::path::Path;
@@ -16,16 +17,23 @@ use futures_util::stream::FuturesUnordered;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::raft::peer_service_server::PeerServiceServer;
+use kctl_shared::proto::raft::{HoldingsRequest, HoldingsResponse};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::membership::Holdings;
 use crate::raft::{Consensus, MemberInfo};
 pub use peer::PeerRpc;
 use store::FileStore;
+pub(crate) use store::{check, file_name};
 
 /// How often a member looks for artifacts that the catalogue names and it lacks.
 const REPAIR: Duration = Duration::from_secs(5);
+/// How long sealed entities may be here before anything in the log names them; afterwards nothing ever will.
+const UNNAMED: Duration = Duration::from_secs(3_600);
 /// One copy to one peer.
 const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,7 +51,7 @@ impl Artifacts {
     }
 
     pub fn peer_service(&self) -> PeerServiceServer<PeerRpc> {
-        PeerServiceServer::new(PeerRpc::new(self.store.clone()))
+        PeerServiceServer::new(PeerRpc::new(self.store.clone(), self.consensus.clone()))
     }
 
     /// Stores it here, durably, after checking that the bytes are the artifact of `digest`.
@@ -63,6 +71,42 @@ impl Artifacts {
     fn peers(&self) -> Vec<(u64, MemberInfo)> {
         let me = self.consensus.id();
         self.consensus.members().into_iter().filter(|(id, _)| *id != me).collect()
+    }
+
+    /// What each of the other members has, as it says itself; those that do not answer are left out.
+    pub fn ask_all(
+        &self,
+    ) -> impl Iterator<Item = impl Future<Output = Option<(u64, Holdings)>> + use<>> + use<> {
+        self.asked(true).map(|asked| async move {
+            let (id, answer) = asked.await?;
+            let applied_index = answer.applied_index;
+            Some((id, Holdings { applied_index, artifacts_missing: answer.artifacts_missing }))
+        })
+    }
+
+    /// Whether other members say that this one was taken out of their cluster.
+    pub fn ask_removed(&self) -> impl Iterator<Item = impl Future<Output = bool> + use<>> + use<> {
+        let epoch = self.consensus.epoch();
+        let same = move |answer: &HoldingsResponse| answer.removed && answer.epoch == epoch;
+        self.asked(false)
+            .map(move |asked| async move { asked.await.is_some_and(|(_, answer)| same(&answer)) })
+    }
+
+    fn asked(
+        &self,
+        artifacts: bool,
+    ) -> impl Iterator<Item = impl Future<Output = Option<(u64, HoldingsResponse)>> + use<>> + use<> {
+        let (me, insecure) = (self.consensus.id(), self.insecure);
+        self.peers().into_iter().map(move |(id, p)| async move {
+            let asked = peer::holdings(&p.address.raft, insecure, HoldingsRequest { member: me, artifacts });
+            let answer = tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()?;
+            Some((id, answer.ok()?))
+        })
+    }
+
+    /// Artifacts that the state names and that are not here.
+    pub fn missing(&self) -> u32 {
+        self.store.missing(&self.consensus)
     }
 
     /// Copies what is stored here to the other members and returns as soon as a majority of the voters, this one
@@ -134,8 +178,15 @@ impl Artifacts {
 
     /// Keeps this member's copies complete until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
+        let begun = Instant::now();
         loop {
-            let wanted: Vec<_> = self.consensus.with_state(|s| s.releases.keys().copied().collect());
+            let wanted = self.consensus.with_state(|s| s.artifacts());
+            // A member that has just started has not applied again what names them.
+            if begun.elapsed() > UNNAMED
+                && let Err(fault) = store::forget_sealed(self.store.clone(), wanted.clone(), UNNAMED).await
+            {
+                tracing::warn!(%fault, "saved configurations that nobody wants are still here");
+            }
             for digest in wanted.iter().filter(|d| !self.store.has(d)) {
                 if let Err(fault) = self.ensure(digest).await {
                     tracing::warn!(%fault, "artifact is still missing here");

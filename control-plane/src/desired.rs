@@ -7,13 +7,14 @@ use kctl_shared::name::NodeId;
 use kctl_shared::spec::{EntityTask, NodeSpec, PluginSpec};
 
 use crate::state::model::{ClusterState, Plugin};
-use crate::state::operation::{Operation, OperationKind, StepKind};
+use crate::state::operation::{EntityWork, Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 
 /// The spec of `node`; empty for a node that is not registered.
 pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
     let mut spec = NodeSpec {
         node: node.clone(),
         epoch: state.epoch,
+        supersedes: state.approved.get(node).copied(),
         generation: state.generation,
         plugins: BTreeMap::new(),
         task: None,
@@ -45,18 +46,28 @@ fn plugin_spec(
     operation: Option<&Operation>,
 ) -> Option<PluginSpec> {
     let mut spec = PluginSpec { grant: plugin.grant, ..PluginSpec::default() };
-    let at_rest = plugin.release.filter(|_| plugin.target.includes(node));
+    let at_rest =
+        plugin.release.filter(|_| plugin.target.includes(node) && !comes_late(state, node, operation));
     let at_rest = at_rest.and_then(|d| state.release_ref(&d, &plugin.method, plugin.set_nginx));
     let mut named = at_rest.is_some();
     spec.staged.extend(at_rest.clone());
     spec.enabled = at_rest;
     let Some(operation) = operation else { return named.then_some(spec) };
+    // Whoever joins while an undo re-creates entities finds no step that would name it, and needs the plugin for them.
+    let joins = operation.current().is_some_and(|s| s.kind == StepKind::Attach)
+        && operation.kind != OperationKind::Remove
+        && operation.target.includes(node);
+    if let Some(applier) = operation.applier.as_ref().filter(|_| joins) {
+        spec.grant = applier.grant;
+        spec.enabled = state.release_ref(&operation.release, &operation.method, operation.set_nginx);
+        spec.staged.extend(spec.enabled.clone());
+        named = true;
+    }
 
     // Each step that was dispatched to the node moves its spec; what it ends at is what the node should be.
     let release = state.release_ref(&operation.release, &operation.method, operation.set_nginx);
-    let previous = operation.previous.filter(|_| plugin.target.includes(node));
-    let (method, set_nginx) = (&operation.previous_method, operation.previous_set_nginx);
-    let previous = previous.and_then(|d| state.release_ref(&d, method, set_nginx));
+    let previous = operation.before().filter(|_| plugin.target.includes(node));
+    let previous = previous.and_then(|(d, method, set_nginx)| state.release_ref(&d, method, set_nginx));
     for step in &operation.steps {
         let Some(grant) = step.nodes.get(node).and_then(|n| n.grant) else { continue };
         named = true;
@@ -75,8 +86,12 @@ fn plugin_spec(
                 spec.enabled = release.clone();
                 spec.adopt = operation.adopt;
             }
-            StepKind::Detach => {}
-            StepKind::Disable => spec.enabled = None,
+            StepKind::Detach | StepKind::Attach => {}
+            StepKind::Disable => {
+                // Files stay until no node runs them, also those that a node brought along.
+                spec.staged.extend(release.clone());
+                spec.enabled = None;
+            }
             StepKind::Purge => {
                 spec.enabled = None;
                 spec.staged.clear();
@@ -91,18 +106,26 @@ fn plugin_spec(
     named.then_some(spec)
 }
 
-/// Scanning goes on from the detach step until files are deleted, so that a re-created entity is found at once.
+/// A node that joined after nothing referred to the plugin any more is not given it. What it brought along stays until it
+/// is told to take it away, or the removal is called off.
+fn comes_late(state: &ClusterState, node: &NodeId, operation: Option<&Operation>) -> bool {
+    let Some(joined) = state.nodes.get(node).map(|n| n.joined_at) else { return false };
+    let detached =
+        |s: &Step| s.kind == StepKind::Detach && s.phase == StepPhase::Done && s.finished_at <= Some(joined);
+    let removal = operation.filter(|o| o.kind == OperationKind::Remove && o.phase != Phase::RollingBack);
+    removal.is_some_and(|o| o.steps.iter().any(detached))
+}
+
 fn entity_task(operation: &Operation, node: &NodeId) -> Option<EntityTask> {
     let applier = operation.applier.as_ref().filter(|a| &a.node == node)?;
-    let scanning = operation.kind == OperationKind::Remove
-        && !operation.is_past_return()
-        && operation
-            .current()
-            .is_some_and(|s| matches!(s.kind, StepKind::Detach | StepKind::Disable | StepKind::Purge));
-    scanning.then(|| EntityTask {
+    let work = operation.entity_work()?;
+    let recorded = |wanted| operation.entities.keys().filter(move |_| work == wanted).cloned().collect();
+    Some(EntityTask {
         grant: applier.grant,
         operation: operation.id.clone(),
         plugin: operation.plugin.clone(),
-        delete: operation.entities.keys().cloned().collect(),
+        delete: recorded(EntityWork::Detach),
+        attach: recorded(EntityWork::Attach),
+        scan_only: work == EntityWork::Watch,
     })
 }

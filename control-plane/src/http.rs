@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use kctl_shared::fault::Fault;
-use kctl_shared::proto::v1::{OperationView, StatusView};
+use kctl_shared::proto::v1::{AuditRequest, AuditResponse, OperationView, RevisionView, StatusView};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ pub struct Gauges {
 /// Looks an operation up by its id.
 pub type FindOperation = dyn Fn(&str) -> Option<OperationView> + Send + Sync;
 
+/// Looks up what a plugin was.
+pub type FindHistory = dyn Fn(Option<&str>, &str) -> Vec<RevisionView> + Send + Sync;
+
 /// What the router is made of.
 #[derive(Clone)]
 pub struct HttpState {
@@ -53,6 +56,10 @@ pub struct HttpState {
     pub ended: Arc<dyn Fn(usize) -> Vec<OperationView> + Send + Sync>,
     /// Any operation the members remember, by id.
     pub operation: Arc<FindOperation>,
+    /// Revisions of a plugin, by group (all of them without one) and name, oldest first.
+    pub history: Arc<FindHistory>,
+    /// Who changed what.
+    pub audit: Arc<dyn Fn(&AuditRequest) -> AuditResponse + Send + Sync>,
     /// Host names (without port) a request may be addressed to; `None` accepts all. See [`hosts_for`].
     pub allowed_hosts: Option<Vec<String>>,
     /// Ends the event streams, which would otherwise hold a graceful shutdown for ever.

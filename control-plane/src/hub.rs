@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
+use crate::membership::keeper::Known;
 use crate::orchestrator::Report;
 use crate::raft::Consensus;
 use crate::rollout::fleet::Fleet;
+use crate::state::members::MemberAddress;
 use crate::views::Sources;
 
 /// Changes closer together than this are shown as one.
@@ -27,6 +29,7 @@ pub struct Hub {
     pub consensus: Consensus,
     pub inventory: Arc<Inventory>,
     pub report: watch::Receiver<Arc<Report>>,
+    pub holdings: watch::Receiver<Known>,
 }
 
 impl Hub {
@@ -35,10 +38,12 @@ impl Hub {
         let report = self.report.borrow().clone();
         let leads = self.leads();
         let none = Fleet { leader_since: Timestamp::now(), ..Fleet::default() };
+        // Before the state is borrowed: borrowing it twice on one thread waits for ever once somebody wants to change it.
+        let cluster = self.cluster();
         self.consensus.with_state(|state| {
             self.inventory.with(|fleet| {
                 let fleet = if leads { fleet } else { &none };
-                Sources { state, fleet, report: &report, now: Timestamp::now() }.status(self.cluster())
+                Sources { state, fleet, report: &report, now: Timestamp::now() }.status(cluster)
             })
         })
     }
@@ -60,7 +65,12 @@ impl Hub {
         let leadership = self.consensus.watch_leadership().borrow().clone();
         let me = self.consensus.id();
         let applied = self.consensus.applied_index();
-        let members = self.consensus.members().into_iter().map(|(id, m)| {
+        let decided = self.consensus.with_state(|s| s.members.clone());
+        let holdings = self.holdings.borrow().clone();
+        let actual = self.consensus.members();
+        let coming = decided.iter().filter(|(id, m)| m.is_wanted() && !actual.contains_key(id));
+        let coming: Vec<_> = coming.map(|(id, m)| joining(*id, &m.address)).collect();
+        let members = actual.into_iter().map(|(id, m)| {
             let state = match (Some(id) == leadership.leader, m.reachable) {
                 (true, _) => "leader",
                 (false, Some(false)) => "unreachable",
@@ -71,14 +81,25 @@ impl Hub {
             MemberView {
                 id,
                 address: m.address.grpc,
-                role: if m.voter { "voter" } else { "learner" }.into(),
+                role: match decided.get(&id) {
+                    Some(known) if !known.is_wanted() => "leaving",
+                    _ if m.voter => "voter",
+                    _ => "learner",
+                }
+                .into(),
                 state: state.into(),
                 applied_index: if id == me { applied } else { m.matched.unwrap_or(0) },
                 http: m.address.http,
                 raft: m.address.raft,
+                artifacts_missing: holdings.get(&id).map(|h| h.artifacts_missing),
             }
         });
-        ClusterView { leader: leadership.leader, term: leadership.term, members: members.collect() }
+        ClusterView {
+            leader: leadership.leader,
+            term: leadership.term,
+            members: members.chain(coming).collect(),
+            epoch: self.consensus.epoch(),
+        }
     }
 
     /// gRPC URL of the leader, if one is known.
@@ -103,16 +124,18 @@ impl Hub {
 
     async fn make(&self, views: &watch::Sender<Arc<StatusView>>) {
         let (mut applied, mut heard) = (self.consensus.watch_applied(), self.inventory.watch());
-        let mut report = self.report.clone();
+        let (mut report, mut holdings) = (self.report.clone(), self.holdings.clone());
         loop {
             applied.mark_unchanged();
             heard.mark_unchanged();
             report.mark_unchanged();
+            holdings.mark_unchanged();
             publish(views, self.status());
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return },
                 changed = heard.changed() => if changed.is_err() { return },
                 changed = report.changed() => if changed.is_err() { return },
+                changed = holdings.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(TICK) => {}
             }
             tokio::time::sleep(MERGE).await;
@@ -134,6 +157,19 @@ impl Hub {
             publish(views, self.status());
             tokio::time::sleep(TICK).await;
         }
+    }
+}
+
+/// Let in, and not in the consensus configuration yet.
+fn joining(id: u64, address: &MemberAddress) -> MemberView {
+    MemberView {
+        id,
+        address: address.grpc.clone(),
+        role: "joining".into(),
+        state: "unknown".into(),
+        http: address.http.clone(),
+        raft: address.raft.clone(),
+        ..MemberView::default()
     }
 }
 

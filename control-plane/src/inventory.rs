@@ -7,13 +7,14 @@ use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
 use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::proto::agent as pb;
 use kctl_shared::spec::NodeStatus;
 use kctl_shared::time::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::rollout::detach::LEASE_MS;
-use crate::rollout::fleet::Fleet;
+use crate::rollout::fleet::{Fleet, Refused};
 
 /// Wishes on their way to one agent.
 const ASKS: usize = 16;
@@ -47,10 +48,12 @@ struct Session {
 }
 
 /// Something wanted of an agent beside its spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    pub plugin: PluginName,
-    pub digest: Digest,
+#[derive(Debug)]
+pub enum Ask {
+    /// Upload what is found on the node under this name.
+    Collect { plugin: PluginName, digest: Digest },
+    /// Look for what refers to the plugin. Dropped without an answer when the stream ends.
+    References { plugin: PluginName, answer: oneshot::Sender<pb::References> },
 }
 
 /// A node's present stream. A later one for the same node ends it.
@@ -130,6 +133,7 @@ impl Inventory {
         inner.sessions.insert(node.clone(), Session { id, boot, ended: replaced.clone(), asks });
         inner.versions.insert(node.clone(), version);
         inner.fleet.reports.entry(node.clone()).or_default().last_seen = now;
+        inner.fleet.refused.remove(&node);
         drop(inner);
         self.bump();
         Ok((Ticket { node, id, replaced }, asked))
@@ -147,6 +151,14 @@ impl Inventory {
         }
         Err(Fault::new("AGENT_UNREACHABLE", format!("the agent of node {node} is not connected"))
             .hint(format!("kctl node get {node}")))
+    }
+
+    /// The node asked and was not taken in.
+    pub fn refuse(&self, node: &NodeId, refused: Refused) {
+        let before = self.lock().fleet.refused.insert(node.clone(), refused);
+        if before.is_none() {
+            self.bump();
+        }
     }
 
     pub fn close(&self, ticket: &Ticket) {
@@ -183,9 +195,6 @@ impl Inventory {
         match (&report.status.task, &status.task) {
             (before, Some(task)) => {
                 let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
-                if !same || before.as_ref().is_some_and(|b| b.scans < task.scans) {
-                    report.scanned_at = now;
-                }
                 let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
                 report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
             }

@@ -16,18 +16,21 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod backup;
 pub mod config;
 pub mod desired;
 pub mod entry;
 pub mod http;
 pub mod hub;
 pub mod inventory;
+pub mod membership;
 pub mod metrics;
 pub mod orchestrator;
 pub mod raft;
 pub mod rollout;
 pub mod server;
 pub mod state;
+pub mod vault;
 pub mod views;
 
 pub use entry::main;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kctl_shared::fault::Fault;
+use kctl_shared::name::PluginName;
 use kctl_shared::proto::v1::StatusView;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ pub fn http_state(
     shutdown: CancellationToken,
 ) -> HttpState {
     let (ready, gauges, ended, operation) = (hub.clone(), hub.clone(), hub.clone(), hub.clone());
+    let history = hub.clone();
+    let audited = hub.clone();
     HttpState {
         views,
         member: config.id,
@@ -38,6 +41,15 @@ pub fn http_state(
             })
         }),
         operation: Arc::new(move |id| operation.view(|s| s.state.operations.get(id).map(|o| s.operation(o)))),
+        history: Arc::new(move |group, plugin| {
+            let Ok(plugin) = PluginName::parse(plugin) else { return Vec::new() };
+            history.view(|s| {
+                let groups =
+                    s.state.groups.keys().filter(|g| group.is_none_or(|wanted| g.as_str() == wanted));
+                groups.flat_map(|g| s.history(g, &plugin)).collect()
+            })
+        }),
+        audit: Arc::new(move |asked| audited.view(|s| s.audit(asked))),
         allowed_hosts: hosts_for(config.listen.http),
         shutdown,
     }

@@ -6,8 +6,10 @@
 mod disk;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod propose;
+mod seed;
 mod service;
 mod types;
 
@@ -22,13 +24,14 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, TokioInstant};
 use tokio::sync::watch;
 
-use crate::state::ClusterState;
+use crate::state::{CONTROL_PLANE, ClusterState};
 use disk::{Change, Disk, SledDisk};
 use log::LogStore;
 use machine::StateMachine;
 pub(crate) use network::channel;
 use propose::Proposals;
 pub use propose::ProposeError;
+pub use seed::seed;
 pub use service::RaftRpc;
 use types::TypeConfig;
 pub use types::{MemberAddress, Outcome};
@@ -45,6 +48,7 @@ const KEPT_ENTRIES: u64 = 500;
 pub struct ConsensusConfig {
     pub id: u64,
     pub data_dir: PathBuf,
+    /// The members a new cluster starts with; empty for a member that waits to be let into one that runs.
     pub members: BTreeMap<u64, MemberAddress>,
     pub insecure: bool,
     pub heartbeat_ms: u64,
@@ -84,6 +88,31 @@ pub struct MemberInfo {
     pub reachable: Option<bool>,
 }
 
+/// The state as of one log index.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    pub index: u64,
+    pub state: ClusterState,
+}
+
+impl Captured {
+    /// As a snapshot holds it.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn encoded(&self) -> Result<Vec<u8>, Fault> {
+        types::encode(&self.state).map_err(|e| Fault::new("INTERNAL", format!("encoding the state: {e}")))
+    }
+}
+
+/// What [`Captured::encoded`] wrote.
+///
+/// # Errors
+/// When it is of another format or damaged.
+pub fn decode_state(bytes: &[u8]) -> std::io::Result<ClusterState> {
+    types::decode(bytes)
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Consensus {
@@ -102,10 +131,10 @@ impl std::fmt::Debug for Consensus {
 
 impl Consensus {
     /// Opens the member's store and joins the cluster; a member with an empty store starts the cluster that its
-    /// configuration describes. The service must be mounted on the member's raft address.
+    /// configuration describes, or waits to be let into one. The service must be mounted on the member's raft address.
     ///
     /// # Errors
-    /// `STORE_CORRUPT`, `STORE_IN_USE`, `MEMBER_ID_MISMATCH`.
+    /// `STORE_CORRUPT`, `STORE_IN_USE`, `MEMBER_ID_MISMATCH`, `MEMBER_REMOVED`.
     pub async fn open(config: ConsensusConfig) -> Result<(Self, RaftServiceServer<RaftRpc>), Fault> {
         let log_dir = disk::directory(&config.data_dir, "raft-log");
         let state_dir = disk::directory(&config.data_dir, "state");
@@ -123,22 +152,26 @@ impl Consensus {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
             max_in_snapshot_log_to_keep: KEPT_ENTRIES,
             enable_pre_vote: Some(true),
+            // A leader that started again would go on in its old term, not knowing how far it had committed: reads that it
+            // then calls linearizable miss what it acknowledged before. It has to be elected again.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let raft_config = raft_config.validate().map_err(|e| internal("raft configuration", &e))?;
-        let network = network::Network { insecure: config.insecure };
+        machine.is_member()?;
+        let network = network::Network { insecure: config.insecure, machine: machine.clone() };
         let raft = Raft::new(config.id, Arc::new(raft_config), network, log, machine.clone())
             .await
             .map_err(|e| internal("raft", &e))?;
         let pristine = !raft.is_initialized().await.map_err(|e| internal("raft", &e))?;
-        if pristine {
+        if pristine && !config.members.is_empty() {
             // Every pristine member proposes the same first entry, so whoever comes first does not matter.
             raft.initialize(config.members.clone()).await.map_err(|e| internal("raft", &e))?;
         }
         let (leadership, led) = watch::channel(Leadership::default());
         tokio::spawn(watch_leadership(raft.clone(), leadership, Duration::from_millis(config.election_ms.1)));
         let proposals = Proposals::start(raft.clone());
-        let service = RaftServiceServer::new(RaftRpc { raft: raft.clone() })
+        let service = RaftServiceServer::new(RaftRpc { raft: raft.clone(), machine: machine.clone() })
             .max_decoding_message_size(network::MAX_MESSAGE)
             .max_encoding_message_size(network::MAX_MESSAGE);
         Ok((Self { id: config.id, raft, machine, proposals, leadership: led }, service))
@@ -161,7 +194,19 @@ impl Consensus {
     /// # Errors
     /// `NotLeader`: nothing happened. `Unknown`: it may or may not take effect.
     pub async fn propose(&self, commands: Vec<crate::state::Command>) -> Result<Vec<Outcome>, ProposeError> {
-        self.proposals.propose(commands).await
+        self.propose_by(commands, CONTROL_PLANE.into()).await
+    }
+
+    /// As [`Self::propose`], for somebody.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub async fn propose_by(
+        &self,
+        commands: Vec<crate::state::Command>,
+        who: String,
+    ) -> Result<Vec<Outcome>, ProposeError> {
+        self.proposals.propose(commands, who).await
     }
 
     /// Afterwards [`Self::with_state`] shows every write that was acknowledged before the call.
@@ -177,6 +222,11 @@ impl Consensus {
 
     pub fn with_state<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
         self.machine.with_state(read)
+    }
+
+    /// A copy of the state, and the index it is complete up to.
+    pub fn capture(&self) -> Captured {
+        self.machine.capture()
     }
 
     /// Index of the latest applied entry.
@@ -211,6 +261,19 @@ impl Consensus {
             (*id, info)
         });
         nodes.collect()
+    }
+
+    /// Writes a snapshot of what is applied now, whatever the policy says; returns when it is on the disk.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the member is shutting down.
+    pub async fn snapshot(&self) -> Result<(), Fault> {
+        let internal = |e: &dyn std::fmt::Display| Fault::new("INTERNAL", format!("no snapshot: {e}"));
+        let applied = self.applied_index();
+        self.raft.trigger().snapshot().await.map_err(|e| internal(&e))?;
+        let covers = |m: &openraft::RaftMetrics<TypeConfig>| m.snapshot.is_some_and(|id| id.index >= applied);
+        self.raft.wait(None).metrics(covers, "a snapshot").await.map_err(|e| internal(&e))?;
+        Ok(())
     }
 
     pub async fn shutdown(&self) {

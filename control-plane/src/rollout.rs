@@ -4,7 +4,9 @@
 //! its picture every time, so a new leader needs nothing but these three.
 #![deny(clippy::disallowed_methods)]
 
+mod attach;
 pub mod barrier;
+mod batch;
 pub mod detach;
 pub mod fleet;
 mod gate;
@@ -12,7 +14,7 @@ pub mod runbook;
 mod stop;
 pub mod waves;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
@@ -21,7 +23,7 @@ use kctl_shared::time::Timestamp;
 
 use crate::state::command::Command;
 use crate::state::model::ClusterState;
-use crate::state::operation::{Operation, OperationId, Phase, Step, StepKind, Verdict};
+use crate::state::operation::{Operation, OperationId, OperationKind, Phase, Step, StepKind, Verdict};
 use barrier::Judgement;
 use fleet::Fleet;
 use gate::Gate;
@@ -47,10 +49,10 @@ pub struct Plan {
 /// One round of decisions: at most one command for each live operation.
 pub fn plan(state: &ClusterState, fleet: &Fleet, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let mut reloading = reloads_in_flight(state);
+    let mut taken = Taken::of(state);
     for operation in state.live_operations() {
         let mut round = Round { state, fleet, now, operation, waiting: Vec::new() };
-        let command = round.next(&mut reloading);
+        let command = round.next(&mut taken);
         plan.commands.extend(command);
         plan.report.insert(operation.id.clone(), round.waiting);
     }
@@ -78,15 +80,27 @@ fn forget_leftovers(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
     commands
 }
 
-/// Nodes of each group that may be reloading for any operation.
-fn reloads_in_flight(state: &ClusterState) -> BTreeMap<GroupName, usize> {
-    let mut counts = BTreeMap::new();
-    for operation in state.live_operations() {
-        if let Some(step) = operation.current().filter(|s| s.kind.reloads()) {
-            *counts.entry(operation.group.clone()).or_default() += in_flight(step);
+/// Nodes that work for any operation already, or will after this round.
+struct Taken {
+    /// May be reloading; of each group.
+    reloading: BTreeMap<GroupName, BTreeSet<NodeId>>,
+    /// Work on plugin entities.
+    appliers: BTreeSet<NodeId>,
+}
+
+impl Taken {
+    fn of(state: &ClusterState) -> Self {
+        let mut reloading: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for operation in state.live_operations() {
+            if let Some(step) = operation.current().filter(|s| s.kind.reloads()) {
+                let acting = step.open_nodes().filter(|(_, n)| n.grant.is_some());
+                let nodes = reloading.entry(operation.group.clone()).or_default();
+                nodes.extend(acting.map(|(node, _)| node.clone()));
+            }
         }
+        let appliers = state.live_operations().filter_map(|o| o.applier.as_ref());
+        Self { reloading, appliers: appliers.map(|a| a.node.clone()).collect() }
     }
-    counts
 }
 
 fn in_flight(step: &Step) -> usize {
@@ -114,12 +128,15 @@ impl<'a> Round<'a> {
         self.heard(node)?.status.plugins.get(&self.operation.plugin).filter(|p| p.grant == grant)
     }
 
-    fn next(&mut self, reloading: &mut BTreeMap<GroupName, usize>) -> Option<Command> {
+    fn next(&mut self, taken: &mut Taken) -> Option<Command> {
         let operation = self.operation;
         let id = operation.id.clone();
         let Some(step) = operation.current() else {
             let phase = match operation.phase {
-                Phase::RollingBack if operation.interventions.aborted => Phase::Aborted,
+                Phase::RollingBack if operation.interventions.aborted => match operation.kind {
+                    OperationKind::Remove => Phase::Compensated,
+                    OperationKind::Install | OperationKind::Upgrade => Phase::Aborted,
+                },
                 Phase::RollingBack => Phase::Failed,
                 _ => Phase::Succeeded,
             };
@@ -133,11 +150,14 @@ impl<'a> Round<'a> {
                 Command::Settle { operation: id, step: operation.cursor, verdicts: verdicts.clone() };
             return (!verdicts.is_empty()).then_some(settle);
         }
-        if let Some(command) = detach::watch(self, step) {
+        if let Some(command) = detach::watch(self, step, &mut taken.appliers) {
             return Some(command);
         }
         if step.kind == StepKind::Detach {
             return detach::plan(self);
+        }
+        if step.kind == StepKind::Attach {
+            return attach::plan(self);
         }
         let verdicts = self.verdicts(step);
         if !verdicts.is_empty() {
@@ -149,7 +169,7 @@ impl<'a> Round<'a> {
         if step.open_nodes().next().is_none() {
             return self.pass(step);
         }
-        self.dispatch(step, reloading)
+        self.dispatch(step, &mut taken.reloading)
     }
 
     /// Verdicts that the agents' proofs allow now; everything else becomes a reason to wait.
@@ -184,21 +204,34 @@ impl<'a> Round<'a> {
     }
 
     /// Lets as many nodes act as the policy and the group's health allow.
-    fn dispatch(&mut self, step: &Step, reloading: &mut BTreeMap<GroupName, usize>) -> Option<Command> {
+    fn dispatch(
+        &mut self,
+        step: &Step,
+        reloading: &mut BTreeMap<GroupName, BTreeSet<NodeId>>,
+    ) -> Option<Command> {
         let operation = self.operation;
-        let again = barrier::dispatch_again(self, step);
+        if let Some(waiting) = batch::behind(self, step) {
+            self.waiting.push(waiting);
+            return None;
+        }
+        let mut nodes = barrier::dispatch_again(self, step);
         let waiting = step.open_nodes().filter(|(_, n)| n.grant.is_none()).map(|(id, _)| id.clone());
-        let free = if step.kind.reloads() {
+        if step.kind.reloads() {
             let busy = reloading.entry(operation.group.clone()).or_default();
-            // Never more than half of a group's nodes reload together, whatever the operations' policies allow.
-            let group = (self.state.nodes_of(&operation.group).count() / 2).max(1).saturating_sub(*busy);
-            let own = operation.policy.max_parallel.saturating_sub(in_flight(step));
-            *busy += group.min(own);
-            group.min(own)
+            let half = (self.state.nodes_of(&operation.group).count() / 2).max(1);
+            let mut own = operation.policy.max_parallel.saturating_sub(in_flight(step));
+            for node in waiting {
+                // Never more than half of a group's nodes reload together, whatever the operations' policies allow; one
+                // that reloads for another operation is none more.
+                if own > 0 && (busy.contains(&node) || busy.len() < half) {
+                    own -= 1;
+                    busy.insert(node.clone());
+                    nodes.push(node);
+                }
+            }
         } else {
-            usize::MAX
-        };
-        let nodes: Vec<_> = again.into_iter().chain(waiting.take(free)).collect();
+            nodes.extend(waiting);
+        }
         (!nodes.is_empty()).then(|| Command::Dispatch {
             operation: operation.id.clone(),
             step: operation.cursor,

@@ -1,5 +1,6 @@
 //! The composition root: everything a member runs, wired together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{AgentApi, Api};
+use crate::api::{AgentApi, Api, Claimed};
 use crate::artifacts::Artifacts;
 use crate::config::Config;
 use crate::http;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
 use crate::raft::{Consensus, ConsensusConfig, Leadership};
-use crate::{metrics, orchestrator};
+use crate::vault::Vault;
+use crate::{membership, metrics, orchestrator};
 
 /// HTTP/2 pings find a peer that vanished without a word.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -36,23 +38,40 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
     let grpc = bind(config.listen.grpc).await?;
     let web = bind(config.listen.http).await?;
     let raft = bind(config.listen.raft).await?;
+    let founders = if config.join.is_some() { BTreeMap::new() } else { config.members()? };
     let consensus_config =
-        ConsensusConfig::new(config.id, config.data_dir.clone(), config.members()?, config.insecure);
+        ConsensusConfig::new(config.id, config.data_dir.clone(), founders, config.insecure);
     let (consensus, raft_service) = Consensus::open(consensus_config).await?;
     let artifacts = Artifacts::open(&config.data_dir, consensus.clone(), config.insecure)?;
 
     let inventory = Arc::new(Inventory::default());
     let (report, reported) = watch::channel(Arc::default());
     let (views, viewed) = watch::channel(Arc::default());
-    let hub = Hub { consensus: consensus.clone(), inventory: inventory.clone(), report: reported };
+    let (holdings, held) = watch::channel(BTreeMap::new());
+    let hub =
+        Hub { consensus: consensus.clone(), inventory: inventory.clone(), report: reported, holdings: held };
     let api = Api {
         hub: hub.clone(),
         artifacts: artifacts.clone(),
+        vault: Vault::new(config.sealing_key()?, artifacts.clone(), consensus.clone()),
         views: viewed.clone(),
+        address: config.address()?,
+        insecure: config.insecure,
         shutdown: shutdown.clone(),
     };
 
     let mut tasks = JoinSet::new();
+    let (keeper, store, token) = (consensus.clone(), artifacts.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        membership::keeper::run(keeper, store, holdings, token).await;
+        Ok(())
+    });
+    tasks.spawn(membership::departure::watch(consensus.clone(), artifacts.clone(), shutdown.clone()));
+    if let Some(join) = config.join.clone() {
+        let me = config.address()?.grpc;
+        let waiting = membership::join::run(consensus.clone(), me, join, config.insecure, shutdown.clone());
+        tasks.spawn(waiting);
+    }
     let token = shutdown.clone();
     tasks.spawn(async move {
         orchestrator::run(consensus, inventory, report, token).await;
@@ -80,11 +99,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
     };
     let unreflected = |e| Fault::new("INTERNAL", format!("reflection: {e}"));
     let public = server()
-        .add_service(v1::plugin_service_server::PluginServiceServer::new(api.clone()))
-        .add_service(v1::operation_service_server::OperationServiceServer::new(api.clone()))
-        .add_service(v1::node_service_server::NodeServiceServer::new(api.clone()))
-        .add_service(v1::cluster_service_server::ClusterServiceServer::new(api.clone()))
-        .add_service(v1::artifact_service_server::ArtifactServiceServer::new(api.clone()))
+        .add_service(Claimed(v1::plugin_service_server::PluginServiceServer::new(api.clone())))
+        .add_service(Claimed(v1::operation_service_server::OperationServiceServer::new(api.clone())))
+        .add_service(Claimed(v1::node_service_server::NodeServiceServer::new(api.clone())))
+        .add_service(Claimed(v1::cluster_service_server::ClusterServiceServer::new(api.clone())))
+        .add_service(Claimed(v1::artifact_service_server::ArtifactServiceServer::new(api.clone())))
         .add_service(agent::agent_service_server::AgentServiceServer::new(AgentApi(api)))
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(unreflected)?)

@@ -1,6 +1,8 @@
 //! What people see, made of the replicated state, the leader's inventory and the plan's report.
 
+mod audit;
 mod hand;
+mod history;
 
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::package::FileEntry;
@@ -10,7 +12,7 @@ use kctl_shared::time::Timestamp;
 
 use crate::orchestrator::Report;
 use crate::rollout::WaitingOn;
-use crate::rollout::fleet::{Fleet, Liveness};
+use crate::rollout::fleet::{Fleet, LOST_MS, Liveness, Refused};
 use crate::state::model::{ClusterState, Plugin};
 use crate::state::operation::{NodeStep, Operation, Step, StepKind, StepPhase, Verdict};
 
@@ -29,10 +31,21 @@ impl Sources<'_> {
         operations.sort_by_key(|o| o.created_at.map(|t| (t.seconds, t.nanos)));
         v1::StatusView {
             cluster: Some(cluster),
-            nodes: self.state.nodes.keys().map(|n| self.node(n)).collect(),
+            nodes: self.node_ids().iter().map(|n| self.node(n)).collect(),
             plugins: self.plugins(),
             operations,
         }
+    }
+
+    /// Nodes that are known, and those that ask and are refused.
+    pub fn node_ids(&self) -> std::collections::BTreeSet<NodeId> {
+        let asking = self.fleet.refused.iter().filter(|(_, r)| self.asks(r)).map(|(id, _)| id);
+        self.state.nodes.keys().chain(asking).cloned().collect()
+    }
+
+    /// An agent that is refused asks again every few seconds.
+    fn asks(&self, refused: &Refused) -> bool {
+        self.now.since(refused.since) < LOST_MS
     }
 
     pub fn plugins(&self) -> Vec<v1::PluginView> {
@@ -84,6 +97,7 @@ impl Sources<'_> {
             place: method.place().into(),
             nginx: release.map_or_else(Vec::new, |r| r.nginx.iter().map(ToString::to_string).collect()),
             set_nginx,
+            pinned: plugin.pinned.clone().unwrap_or_default(),
         }
     }
 
@@ -92,6 +106,16 @@ impl Sources<'_> {
         let group = self.state.nodes.get(id).map(|n| n.group.to_string()).unwrap_or_default();
         let mut view =
             v1::NodeView { id: id.to_string(), group, state: liveness.as_str().into(), ..Default::default() };
+        if let Some(refused) = self.fleet.refused.get(id).filter(|r| self.asks(r)) {
+            view.state = "Refused".into();
+            view.group = refused.group.to_string();
+            let message = format!(
+                "it follows the cluster of epoch {}; let it go over to this one: kctl node approve {id}",
+                refused.epoch
+            );
+            view.conditions = vec![v1::Condition { code: "EPOCH_CHANGED".into(), message }];
+            return view;
+        }
         // A live node's last sign of life changes all the time and says nothing.
         if !matches!(liveness, Liveness::Live | Liveness::Unknown) {
             view.last_seen = Some(self.fleet.seen(id).to_proto());
@@ -140,6 +164,9 @@ impl Sources<'_> {
             excused: hand::excused(operation),
             notes: hand::notes(operation),
             policy: Some(hand::policy(&operation.policy)),
+            refused: hand::refused(operation),
+            undo_to: operation.undo_to.unwrap_or_default(),
+            batch: operation.batch.clone().unwrap_or_default(),
         }
     }
 
@@ -212,6 +239,7 @@ fn found(f: &FoundPlugin) -> v1::FoundPluginView {
         digest: f.digest.map(|d| d.to_string()).unwrap_or_default(),
         dir: f.dir.clone(),
         loaded: f.loaded,
+        method: f.placed.as_ref().map(|m| m.name().to_owned()).unwrap_or_default(),
     }
 }
 

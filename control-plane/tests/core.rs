@@ -5,10 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "core/batch.rs"]
+mod batch;
 #[path = "core/people.rs"]
 mod people;
 #[path = "core/policy.rs"]
 mod policy;
+#[path = "core/saga.rs"]
+mod saga;
+#[path = "core/steps.rs"]
+mod steps;
+#[path = "core/undo.rs"]
+mod undo;
 #[path = "core/world.rs"]
 mod world;
 

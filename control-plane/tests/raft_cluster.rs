@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "raft_cluster/members.rs"]
+mod members;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +54,12 @@ impl Cluster {
     }
 
     async fn run(&mut self, id: u64, listener: TcpListener) {
-        let mut config = ConsensusConfig::new(id, self.path(id), self.members.clone(), false);
+        self.run_as(id, listener, self.members.clone()).await;
+    }
+
+    /// Runs a member with these founders; with none it waits to be let in.
+    async fn run_as(&mut self, id: u64, listener: TcpListener, founders: BTreeMap<u64, MemberAddress>) {
+        let mut config = ConsensusConfig::new(id, self.path(id), founders, false);
         config.snapshot_every = self.snapshot_every;
         // A member that was stopped a moment ago lets go of its store when its last task has ended.
         let (consensus, service) = until("the store to be released", || async {

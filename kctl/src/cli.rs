@@ -1,5 +1,6 @@
 //! The clap tree, nothing else: one file a noun.
 
+mod audit;
 mod change;
 mod cluster;
 mod conf;
@@ -8,9 +9,11 @@ mod doctor;
 mod node;
 mod operation;
 mod plugin;
+mod undo;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::*;
 pub use change::*;
 pub use cluster::*;
 pub use conf::*;
@@ -19,6 +22,7 @@ pub use doctor::*;
 pub use node::*;
 pub use operation::*;
 pub use plugin::*;
+pub use undo::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -83,6 +87,8 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// Who changed what, and why; oldest first.
+    Audit(AuditArgs),
     /// What is wrong with the cluster, a node, or this machine's Kong; the true cause first.
     ///
     /// Ends with 0 when nothing was found, 2 when there are only warnings, 1 when there are errors.

@@ -3,11 +3,15 @@
 use std::future::Future;
 use std::time::Duration;
 
+use kctl_shared::audit::CLIENT;
 use kctl_shared::endpoint;
 use kctl_shared::fault::Fault;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::context::Context;
 
@@ -17,14 +21,39 @@ const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// A connection on which every request says who asks.
+pub type Connection = InterceptedService<Channel, Claim>;
+
+/// `user@host`, for the audit log: a claim, as long as nobody proves who he is.
+#[derive(Clone, Debug)]
+pub struct Claim(AsciiMetadataValue);
+
+impl Claim {
+    fn new() -> Self {
+        let user = ["USER", "LOGNAME"].iter().find_map(|key| std::env::var(key).ok());
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
+        let name = format!("{user}@{}", host.trim());
+        Self(name.parse().unwrap_or_else(|_| AsciiMetadataValue::from_static("unknown")))
+    }
+}
+
+impl Interceptor for Claim {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(CLIENT, self.0.clone());
+        Ok(request)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Client {
     context: Context,
+    claim: Claim,
 }
 
 impl Client {
     pub fn new(context: Context) -> Self {
-        Self { context }
+        Self { context, claim: Claim::new() }
     }
 
     async fn connect(&self, url: &str) -> Result<Channel, Fault> {
@@ -41,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// The call's own fault, or `UNREACHABLE` / `NO_QUORUM` after some patience.
-    pub async fn call<T, F>(&self, mut make: impl FnMut(Channel) -> F) -> Result<T, Fault>
+    pub async fn call<T, F>(&self, mut make: impl FnMut(Connection) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -55,7 +84,7 @@ impl Client {
             let url = hint.take().unwrap_or_else(|| endpoints[turn % endpoints.len()].clone());
             turn += 1;
             let fault = match self.connect(&url).await {
-                Ok(channel) => match make(channel).await {
+                Ok(channel) => match make(InterceptedService::new(channel, self.claim.clone())).await {
                     Ok(answer) => return Ok(answer),
                     Err(status) => {
                         let (fault, leader) = Fault::from_status(&status);

@@ -1,8 +1,13 @@
 //! One file a verb; here is only how they are reached.
 
 mod adopt;
+mod approve;
+mod audit;
+mod batch;
+mod cluster;
 mod completion;
 mod conf;
+mod consent;
 mod dev;
 mod doctor;
 mod explain;
@@ -11,9 +16,11 @@ mod lint;
 mod new;
 mod operation;
 mod pack;
+mod preview;
 mod read;
 mod remove;
 mod status;
+mod undo;
 mod version;
 
 use std::ffi::OsString;
@@ -69,9 +76,17 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Status { watch } => status::run(&verb()?, watch).await,
         Command::Operation(command) => operation::run(&verb()?, command).await,
         Command::Node(NodeCommand::Adopt(args)) => adopt::run(&verb()?, args).await,
+        Command::Node(NodeCommand::Approve(args)) => approve::run(&verb()?, args).await,
         Command::Node(NodeCommand::List) => read::nodes(&verb()?).await,
         Command::Node(NodeCommand::Get { id }) => read::node(&verb()?, id).await,
-        Command::Cluster(_) => read::cluster(&verb()?).await,
+        Command::Audit(args) => match audit::offline(&printer, &args) {
+            Some(done) => done,
+            None => audit::run(&verb()?, args).await,
+        },
+        Command::Cluster(command) => match cluster::offline(&printer, &command) {
+            Some(done) => done,
+            None => cluster::run(&verb()?, command).await,
+        },
         Command::Plugin(command) => match command {
             PluginCommand::New(args) => new::run(&printer, &args),
             PluginCommand::Lint(args) => {
@@ -81,6 +96,10 @@ async fn dispatch(cli: Cli) -> Outcome {
             PluginCommand::Pack(args) => pack::run(&printer, &args),
             PluginCommand::Install(args) => install::run(&verb()?, *args).await,
             PluginCommand::Remove(args) => remove::run(&verb()?, args).await,
+            PluginCommand::History(args) => undo::history(&verb()?, args).await,
+            PluginCommand::Undo(args) => undo::undo(&verb()?, *args).await,
+            PluginCommand::Pin { pin, version } => undo::pin(&verb()?, pin, version, false).await,
+            PluginCommand::Unpin(args) => undo::pin(&verb()?, args, None, true).await,
             PluginCommand::List => read::plugins(&verb()?).await,
             PluginCommand::Get { name, group } => read::plugin(&verb()?, name, group).await,
         },

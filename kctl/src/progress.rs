@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle as BarStyle};
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
@@ -18,10 +19,20 @@ use crate::fail::{Fail, Outcome};
 const BAR: u64 = 18;
 
 pub fn has_ended(view: &OperationView) -> bool {
-    matches!(view.phase.as_str(), "Succeeded" | "Failed" | "Aborted")
+    matches!(view.phase.as_str(), "Succeeded" | "Failed" | "Aborted" | "Compensated")
 }
 
-/// Follows the operation until it has ended, over any change of leader.
+/// The operation stands still after the step that it was to stop after.
+pub fn has_stopped(view: &OperationView) -> bool {
+    view.phase == "Paused" && view.waiting_on.iter().any(|w| w.reason == "STEP_DONE")
+}
+
+/// It has ended, or does as much as was asked for.
+pub fn is_done(view: &OperationView) -> bool {
+    has_ended(view) || has_stopped(view)
+}
+
+/// Follows the operation until `until` says so, over any change of leader.
 ///
 /// # Errors
 /// `Unfinished` after `timeout`, `Interrupted` after Ctrl-C (the operation goes on), or a fault.
@@ -30,8 +41,32 @@ pub async fn follow(
     id: &str,
     style: ProgressStyle,
     timeout: Option<Duration>,
+    until: fn(&OperationView) -> bool,
 ) -> Outcome<OperationView> {
-    let mut shown = Shown::new(style);
+    let one = [(String::new(), id.to_owned())];
+    let mut views = follow_all(client, &one, style, timeout, until).await?;
+    views.pop().ok_or(Fail::Unfinished)
+}
+
+/// As [`follow`], several at once, (what its lines begin with, id) each; they come back in the same order.
+///
+/// # Errors
+/// Those of [`follow`].
+pub async fn follow_all(
+    client: &Client,
+    operations: &[(String, String)],
+    style: ProgressStyle,
+    timeout: Option<Duration>,
+    until: fn(&OperationView) -> bool,
+) -> Outcome<Vec<OperationView>> {
+    let bars = MultiProgress::new();
+    let width = operations.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let label = |label: &str| if width == 0 { String::new() } else { format!("{label:width$}  ") };
+    let watches = operations.iter().map(|(plugin, id)| {
+        let mut shown = Shown::new(style, &bars);
+        let label = label(plugin);
+        async move { watch(client, id, &label, &mut shown, until).await }
+    });
     let deadline = timeout.map(|t| Instant::now() + t);
     let expired = async {
         match deadline {
@@ -39,21 +74,32 @@ pub async fn follow(
             None => std::future::pending().await,
         }
     };
-    // The watch holds no state of its own: dropping it midway loses nothing.
+    let again = || {
+        let each = operations.iter().map(|(_, id)| format!("kctl operation status {id} -w"));
+        each.collect::<Vec<_>>().join("\n  ")
+    };
+    let goes = if operations.len() == 1 { "the operation goes" } else { "the operations go" };
+    // A watch holds no state of its own: dropping it midway loses nothing.
     tokio::select! {
-        view = watch(client, id, &mut shown) => view.map_err(Fail::Fault),
+        views = try_join_all(watches) => views.map_err(Fail::Fault),
         () = expired => {
-            eprintln!("still in progress; watch it again: kctl operation status {id} -w");
+            eprintln!("still in progress; watch it again: {}", again());
             Err(Fail::Unfinished)
         }
         _ = tokio::signal::ctrl_c() => {
-            eprintln!("\nno longer watching; the operation goes on: kctl operation status {id} -w");
+            eprintln!("\nno longer watching; {goes} on: {}", again());
             Err(Fail::Interrupted)
         }
     }
 }
 
-async fn watch(client: &Client, id: &str, shown: &mut Shown) -> Result<OperationView, Fault> {
+async fn watch(
+    client: &Client,
+    id: &str,
+    label: &str,
+    shown: &mut Shown,
+    until: fn(&OperationView) -> bool,
+) -> Result<OperationView, Fault> {
     loop {
         let request = || GetOperationRequest { id: id.to_owned() };
         let mut stream = client
@@ -63,8 +109,8 @@ async fn watch(client: &Client, id: &str, shown: &mut Shown) -> Result<Operation
             .await?;
         // A stream that breaks is looked for again at the next leader.
         while let Ok(Some(view)) = stream.message().await {
-            shown.update(&view);
-            if has_ended(&view) {
+            shown.update(&view, label);
+            if until(&view) {
                 shown.finish();
                 return Ok(view);
             }
@@ -80,10 +126,10 @@ enum Shown {
 }
 
 impl Shown {
-    fn new(style: ProgressStyle) -> Self {
+    fn new(style: ProgressStyle, bars: &MultiProgress) -> Self {
         match style {
             ProgressStyle::Auto if io::stderr().is_terminal() => {
-                Self::Bars { all: MultiProgress::new(), bars: BTreeMap::new(), waiting: None }
+                Self::Bars { all: bars.clone(), bars: BTreeMap::new(), waiting: None }
             }
             ProgressStyle::Auto | ProgressStyle::Plain => Self::Lines { last: BTreeMap::new() },
             ProgressStyle::Json => Self::Json,
@@ -91,7 +137,8 @@ impl Shown {
         }
     }
 
-    fn update(&mut self, view: &OperationView) {
+    /// Every line begins with `label`.
+    fn update(&mut self, view: &OperationView, label: &str) {
         match self {
             Self::Bars { all, bars, waiting } => {
                 for (index, step) in view.steps.iter().enumerate().filter(|(_, s)| s.phase != "Pending") {
@@ -99,7 +146,7 @@ impl Shown {
                         let style = BarStyle::with_template("{prefix:12} {bar:18} {pos}/{len}  {msg}");
                         let bar = ProgressBar::new(BAR)
                             .with_style(style.unwrap_or_else(|_| BarStyle::default_bar()));
-                        all.add(bar.with_prefix(title(step)))
+                        all.add(bar.with_prefix(format!("{label}{}", title(step))))
                     });
                     bar.set_length(step.nodes.len().max(1) as u64);
                     bar.set_position(done(step) as u64);
@@ -112,7 +159,9 @@ impl Shown {
                     let style = BarStyle::with_template("{msg}").unwrap_or_else(|_| BarStyle::default_bar());
                     all.add(ProgressBar::new(1).with_style(style))
                 });
-                line.set_message(waits(view).join("\n"));
+                line.set_message(
+                    waits(view).iter().map(|w| format!("{label}{w}")).collect::<Vec<_>>().join("\n"),
+                );
             }
             Self::Lines { last } => {
                 let steps = view.steps.iter().enumerate().filter(|(_, s)| s.phase != "Pending");
@@ -127,7 +176,7 @@ impl Shown {
                 lines.extend(waits(view).into_iter().map(|w| (format!("wait {w}"), w)));
                 for (key, line) in lines {
                     if last.get(&key) != Some(&line) {
-                        eprintln!("{line}");
+                        eprintln!("{label}{line}");
                         last.insert(key, line);
                     }
                 }
@@ -173,7 +222,7 @@ fn waits(view: &OperationView) -> Vec<String> {
 
 /// Says on standard error how a failed operation ended, and makes the exit code of it.
 pub fn verdict(view: &OperationView) -> Outcome {
-    if view.phase == "Succeeded" && !view.partial {
+    if (view.phase == "Succeeded" && !view.partial) || has_stopped(view) {
         return Ok(());
     }
     for excuse in &view.excused {
@@ -196,10 +245,22 @@ pub fn verdict(view: &OperationView) -> Outcome {
             error.message
         );
     }
+    for refused in &view.refused {
+        eprintln!("✖ {} {} could not be brought back", refused.what, refused.id);
+        eprintln!("    Kong said: {}", refused.message);
+    }
     let restored: usize = view.steps.iter().filter(|s| s.name == "restore").map(|s| s.nodes.len()).sum();
-    if view.partial {
+    if view.partial && !view.refused.is_empty() {
+        eprintln!("▲ partial: everything is back but what is named above.");
+    } else if view.partial {
         eprintln!(
             "▲ partial: the nodes named above follow when they can; until then they differ from the others."
+        );
+    } else if view.phase == "Compensated" {
+        let attached = view.steps.iter().find(|s| s.name == "attach").map(|s| s.summary.as_str());
+        eprintln!(
+            "↺ called off: {restored} nodes had to be given it back; {}.",
+            attached.unwrap_or("no configuration was deleted")
         );
     } else if view.kind != "remove" {
         eprintln!("↺ everything is as before; {restored} nodes had to be rolled back.");

@@ -45,6 +45,7 @@ pub const SELDOM: &[&str] = &[
     "ledger.put-back-due",
     "kong.taken-back",
     "kong.restarting",
+    "session.members",
 ];
 
 /// Points of [`replace`].

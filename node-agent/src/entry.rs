@@ -11,12 +11,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
+use crate::bodies::Leader;
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::entities;
 use crate::gateway::{Gateway, kong};
 use crate::ledger::Ledger;
 use crate::packages::Packages;
+use crate::references::References;
+use crate::session::members::Members;
 use crate::session::{Downloads, Identity, Session};
 use crate::sync;
 
@@ -80,7 +83,7 @@ pub async fn run(
 
     let session = Session {
         identity,
-        members: config.control_plane.clone(),
+        members: Members::open(config.control_plane.clone(), &config.state_dir, config.insecure),
         insecure: config.insecure,
         specs,
         accepted: current_spec.clone(),
@@ -88,9 +91,13 @@ pub async fn run(
         lease,
         current,
         packages: packages.clone(),
+        references: Some(References::new(gateway.clone())),
     };
     let session = tokio::spawn(session.run(shutdown.clone()));
-    let worker = tokio::spawn(entities::run(gateway.clone(), current_spec, leased, report, shutdown.clone()));
+    let bodies =
+        Arc::new(Leader { node: config.node.clone(), current: source.clone(), insecure: config.insecure });
+    let worker = entities::run(gateway.clone(), bodies, current_spec, leased, report, shutdown.clone());
+    let worker = tokio::spawn(worker);
     let artifacts = Arc::new(Downloads { current: source, insecure: config.insecure });
     let agent = Agent {
         gateway,

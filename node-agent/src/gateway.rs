@@ -78,6 +78,9 @@ pub struct KongObserved {
     pub trouble: Option<Failure>,
     /// Kong does not run because a restart of the agent's never came to its end.
     pub stopped_by_us: bool,
+    /// Names that an edit of the agent's added or took out, which is neither proven nor put back: whatever the files say,
+    /// the running workers may be otherwise.
+    pub unproven: BTreeSet<String>,
     /// What this Kong keeps from being done or shown as well as on a newer one.
     pub limits: Vec<Failure>,
 }
@@ -131,6 +134,18 @@ pub trait Gateway: Send + Sync {
     /// All entities of `plugin`, every page, every workspace.
     async fn scan(&self, plugin: &PluginName) -> Result<Vec<Entity>, Failure>;
 
+    /// What people call a service, route, consumer or consumer group (`kind`, in the singular); `None` when it has no
+    /// name. For showing only.
+    async fn name_of(&self, _workspace: &str, _kind: &str, _id: &str) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
+
     /// Deletes one entity by id; absent is done.
     async fn delete_entity(&self, id: &str) -> Result<(), Failure>;
+
+    /// Makes an entity be there under its id again, as its body says.
+    ///
+    /// # Errors
+    /// `ENTITY_REFUSED` when Kong will not take it, ever as it is; anything else may pass.
+    async fn put_entity(&self, entity: &Entity) -> Result<(), Failure>;
 }

@@ -3,7 +3,7 @@
 //! One file, replaced atomically: temporary file, fsync, rename, fsync of the directory. A failed sync ends the process,
 //! because nobody knows what is on the disk after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
 use kctl_shared::name::{NodeId, PluginName};
-use kctl_shared::spec::NodeSpec;
+use kctl_shared::spec::{NodeSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,10 @@ pub struct Record {
     /// Files of these were made good, and Kong was not reloaded since.
     #[serde(default)]
     pub tainted: BTreeSet<PluginName>,
+    /// What a cluster of another epoch had enabled when this node went over to it, or that it knew nothing of it: not decided with this node in view, so
+    /// it is not brought about until the cluster wants something else.
+    #[serde(default)]
+    pub held: BTreeMap<PluginName, Option<ReleaseRef>>,
 }
 
 impl Record {
@@ -57,9 +61,23 @@ impl Record {
     /// Whether a spec is one to follow from now on: not when it is the present one.
     ///
     /// # Errors
-    /// `STALE_SPEC` for an older one, `SPEC_CONFLICT` for the same generation with other content.
+    /// `STALE_SPEC` for an older one, `SPEC_CONFLICT` for the same generation with other content, `EPOCH_CHANGED` for one
+    /// of a cluster that this node was not let go over to.
     pub fn admits(&self, spec: &NodeSpec) -> Result<bool, Fault> {
         let Some(present) = &self.spec else { return Ok(true) };
+        if spec.epoch != present.epoch {
+            if spec.supersedes == Some(present.epoch) {
+                return Ok(true);
+            }
+            return Err(Fault::new(
+                "EPOCH_CHANGED",
+                format!(
+                    "the control plane is of epoch {}, this node follows epoch {}",
+                    spec.epoch, present.epoch
+                ),
+            )
+            .hint(format!("kctl node approve {}", spec.node)));
+        }
         let (new, old) = ((spec.epoch, spec.generation), (present.epoch, present.generation));
         let slack = u64::from(mutant::is("fence-off-by-one"));
         if (new.0, new.1 + slack) < old {
@@ -75,6 +93,13 @@ impl Record {
     }
 
     pub fn follow(&mut self, spec: NodeSpec) {
+        if self.spec.as_ref().is_some_and(|present| present.epoch != spec.epoch) {
+            // Log positions mean something else there.
+            self.attempts = Attempts::default();
+            self.held = self.proven.listed.keys().map(|plugin| (plugin.clone(), None)).collect();
+            self.held.extend(spec.plugins.iter().map(|(plugin, p)| (plugin.clone(), p.enabled.clone())));
+        }
+        self.held.retain(|plugin, held| spec.plugins.get(plugin).is_none_or(|p| p.enabled == *held));
         self.attempts.retain(|p| spec.plugins.contains_key(p));
         self.spec = Some(spec);
     }
@@ -219,7 +244,14 @@ mod tests {
     }
 
     fn spec(generation: u64) -> NodeSpec {
-        NodeSpec { node: node(), epoch: 1, generation, plugins: Default::default(), task: None }
+        NodeSpec {
+            node: node(),
+            epoch: 1,
+            supersedes: None,
+            generation,
+            plugins: Default::default(),
+            task: None,
+        }
     }
 
     #[test]
@@ -240,11 +272,41 @@ mod tests {
                 operation: "o".into(),
                 plugin: "p".parse().unwrap(),
                 delete: Default::default(),
+                attach: Default::default(),
+                scan_only: false,
             }),
             ..spec(5)
         };
         assert_eq!(ledger.accept(other).unwrap_err().code, "SPEC_CONFLICT");
         assert!(!ledger.accept(spec(5)).unwrap());
+    }
+
+    #[test]
+    fn another_epoch_is_followed_only_when_somebody_let_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path(), &node()).unwrap();
+        assert!(ledger.accept(spec(5)).unwrap());
+        let release = |version: &str| Some(ReleaseRef::new(version, Digest::of(version.as_bytes())));
+        let asked = kctl_shared::spec::PluginSpec { enabled: release("1"), ..Default::default() };
+        let plugins = BTreeMap::from([("p".parse().unwrap(), asked)]);
+        for (epoch, generation) in [(2, 9), (2, 1), (0, 9)] {
+            let other = NodeSpec { epoch, ..spec(generation) };
+            assert_eq!(ledger.accept(other).unwrap_err().code, "EPOCH_CHANGED");
+            let other = NodeSpec { epoch, supersedes: Some(7), ..spec(generation) };
+            assert_eq!(ledger.accept(other).unwrap_err().code, "EPOCH_CHANGED");
+        }
+        let other = NodeSpec { epoch: 2, supersedes: Some(1), plugins, ..spec(1) };
+        assert!(ledger.accept(other.clone()).unwrap());
+        assert_eq!(ledger.record().held.len(), 1);
+        assert_eq!(ledger.accept(spec(6)).unwrap_err().code, "EPOCH_CHANGED", "no way back");
+        let mut later = NodeSpec { generation: 8, ..other };
+        later.plugins.values_mut().for_each(|p| p.grant.index = 8);
+        assert!(ledger.accept(later.clone()).unwrap());
+        assert_eq!(ledger.record().held.len(), 1, "it wants the same");
+        later.generation = 9;
+        later.plugins.values_mut().for_each(|p| p.enabled = release("2"));
+        assert!(ledger.accept(later).unwrap());
+        assert!(ledger.record().held.is_empty(), "decided in this epoch");
     }
 
     #[test]

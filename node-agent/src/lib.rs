@@ -8,12 +8,14 @@
 //! ```
 //!
 //! Watches carry state (the newest wins), the channel carries specs. [`reconcile`], [`attempts`] and [`action`] are pure;
-//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`doctor`] says what is wrong with a node and [`sync`] makes one
-//! ready before Kong starts, both without the loop. [`entry`] wires it.
+//! [`gateway`] is the port to Kong, [`packages`] the one to plugin files. [`references`] answers the control plane's
+//! questions beside the loop. [`doctor`] says what is wrong with a node and [`sync`] makes one ready before Kong starts,
+//! both without the loop. [`entry`] wires it.
 
 pub mod action;
 pub mod agent;
 pub mod attempts;
+pub mod bodies;
 mod claim;
 pub mod config;
 pub mod doctor;
@@ -24,6 +26,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod packages;
 pub mod reconcile;
+pub mod references;
 pub mod session;
 pub mod status;
 pub mod sync;

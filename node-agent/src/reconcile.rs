@@ -43,6 +43,8 @@ pub struct Observed {
     /// What is listed or loaded and was put there by others.
     pub found: Vec<FoundPlugin>,
     pub policy: Policy,
+    /// What a restored cluster had enabled, see the ledger's.
+    pub held: BTreeMap<PluginName, Option<ReleaseRef>>,
 }
 
 /// What a node's own configuration says about how its agent goes to work.
@@ -133,11 +135,23 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn next(&self) -> Option<Next> {
+        if self.is_held() {
+            // An operation may get ready for something else; what it finds stays.
+            return if self.spec.operation.is_empty() { None } else { self.prepare() };
+        }
         self.towards().or_else(|| self.delete().map(Next::now))
     }
 
     /// The next step towards what should be there and listed.
     fn towards(&self) -> Option<Next> {
+        if !self.attempts.may_try(self.plugin, self.spec.grant, self.now) {
+            return None;
+        }
+        self.prepare().or_else(|| self.list())
+    }
+
+    /// Files, and the preflight that is asked for.
+    fn prepare(&self) -> Option<Next> {
         let (plugin, grant) = (self.plugin, self.spec.grant);
         if !self.attempts.may_try(plugin, grant, self.now) {
             return None;
@@ -150,6 +164,10 @@ impl Round<'_> {
         {
             return Some(Next::now(self.preflight(Some(release), how(self.spec))));
         }
+        None
+    }
+
+    fn list(&self) -> Option<Next> {
         // Nothing is asked of a Kong that does not run; why is part of the status.
         if self.observed.kong.facts.state != KongState::Running || self.is_as_wanted() || self.is_foreign() {
             return None;
@@ -217,8 +235,18 @@ impl Round<'_> {
                     && (seen.tainted.contains(self.plugin) || undone(seen).any(|p| p == self.plugin));
                 seen.proof_holds && !drifted && listed.is_some_and(|l| l.is(release))
             }
-            None => listed.is_none() && (!self.is_listed() || self.is_foreign()),
+            None => listed.is_none() && (self.is_foreign() || self.is_gone()),
         }
+    }
+
+    /// Nothing that the agent began may still bring the plugin in: neither the directive, nor an edit whose outcome is
+    /// open, nor workers that took such an edit up.
+    fn is_gone(&self) -> bool {
+        let kong = &self.observed.kong;
+        let ours = self.observed.managed.contains(self.plugin);
+        let runs = kong.loaded.as_ref().is_some_and(|l| l.contains_key(self.plugin.as_str()));
+        let settled = kong.facts.old_workers == 0;
+        !self.is_listed() && !(ours && (kong.unproven.contains(self.plugin.as_str()) || (runs && settled)))
     }
 
     /// The directive, on disk or armed, names the plugin.
@@ -226,6 +254,21 @@ impl Round<'_> {
         let kong = &self.observed.kong;
         let names = |list: &Option<Vec<String>>| list.iter().flatten().any(|n| n == self.plugin.as_str());
         names(&kong.conf_plugins) || names(&kong.armed_plugins)
+    }
+
+    /// Asked for by a cluster that was restored from a backup, and the node is otherwise: a person decides which is right.
+    fn is_held(&self) -> bool {
+        let seen = self.observed;
+        if seen.held.get(self.plugin) != Some(&self.spec.enabled) {
+            return false;
+        }
+        let listed = match (seen.proven.listed.get(self.plugin), &self.spec.enabled) {
+            (Some(listed), Some(enabled)) => listed.is(enabled),
+            (listed, enabled) => listed.is_none() && enabled.is_none(),
+        };
+        let wanted: BTreeSet<Placement> = self.spec.staged.iter().map(ReleaseRef::placement).collect();
+        let stored = seen.stored.get(self.plugin);
+        !listed || stored.map_or(!wanted.is_empty(), |stored| *stored != wanted)
     }
 
     /// In the directive, but not by us.
@@ -277,13 +320,31 @@ pub fn undone(observed: &Observed) -> impl Iterator<Item = &PluginName> {
         .map(|(plugin, _)| plugin)
 }
 
+/// Whether nothing of the plugin is listed or under way on the node, as far as it is the agent's.
+pub fn is_gone(plugin: &PluginName, spec: &PluginSpec, observed: &Observed) -> bool {
+    let attempts = Attempts::default();
+    let round = Round { plugin, spec, observed, attempts: &attempts, now: Timestamp(0) };
+    round.is_foreign() || round.is_gone()
+}
+
 /// Plugins of the spec that stand in the directive although this agent never put them there.
 pub fn foreign<'a>(spec: &'a NodeSpec, observed: &'a Observed) -> impl Iterator<Item = &'a PluginName> {
-    spec.plugins
-        .iter()
-        .filter(|(plugin, spec)| {
-            let attempts = Attempts::default();
-            Round { plugin, spec, observed, attempts: &attempts, now: Timestamp(0) }.is_foreign()
-        })
-        .map(|(plugin, _)| plugin)
+    those(spec, observed, |round| round.is_foreign())
+}
+
+/// Plugins that stay as they are because the spec for them dates from before this node went over to this cluster.
+pub fn held<'a>(spec: &'a NodeSpec, observed: &'a Observed) -> impl Iterator<Item = &'a PluginName> {
+    those(spec, observed, |round| round.is_held())
+}
+
+fn those<'a>(
+    spec: &'a NodeSpec,
+    observed: &'a Observed,
+    which: fn(&Round<'_>) -> bool,
+) -> impl Iterator<Item = &'a PluginName> {
+    let fits = move |(plugin, spec): &(&PluginName, &PluginSpec)| {
+        let attempts = Attempts::default();
+        which(&Round { plugin, spec, observed, attempts: &attempts, now: Timestamp(0) })
+    };
+    spec.plugins.iter().filter(fits).map(|(plugin, _)| plugin)
 }

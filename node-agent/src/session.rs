@@ -1,5 +1,7 @@
 //! The stream to the control plane: whoever leads is found, told everything, and its specs are handed on.
 
+pub mod members;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +26,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::agent::ArtifactSource;
 use crate::packages::Packages;
+use crate::references::References;
+use members::Members;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -33,6 +37,8 @@ const MISSED: u32 = 3;
 const MAX_PAUSE_MS: u64 = 2_000;
 /// How long a member may take to say who leads.
 const FIRST_ANSWER: Duration = Duration::from_secs(8);
+/// Agents that start together begin with different members.
+const FIRST_TURNS: usize = 64;
 /// Changes of status closer together than this are sent as one.
 const MERGE: Duration = Duration::from_millis(50);
 
@@ -48,8 +54,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Session {
     pub identity: Identity,
-    /// Configured members, in any order.
-    pub members: Vec<String>,
+    pub members: Members,
     pub insecure: bool,
     pub specs: mpsc::Sender<NodeSpec>,
     pub accepted: watch::Receiver<Option<NodeSpec>>,
@@ -58,9 +63,11 @@ pub struct Session {
     /// The member that answered last, for fetching artifacts.
     pub current: watch::Sender<String>,
     pub packages: Packages,
+    /// Where there is somebody to ask for a longer while.
+    pub references: Option<References>,
 }
 
-fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
+pub(crate) fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
     endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)
 }
 
@@ -68,12 +75,12 @@ impl Session {
     /// Runs until `shutdown`. Without a control plane the node stays exactly as it is.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut hint: Option<String> = None;
-        let mut turn = rand::rng().random_range(0..self.members.len().max(1));
+        let mut turn = rand::rng().random_range(0..FIRST_TURNS);
         let mut failures: u32 = 0;
         loop {
             let url = hint.take().unwrap_or_else(|| {
                 turn += 1;
-                self.members[turn % self.members.len()].clone()
+                self.members.at(turn)
             });
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -140,7 +147,10 @@ impl Session {
         let welcome = match tokio::time::timeout(FIRST_ANSWER, incoming.message()).await {
             Ok(Ok(Some(pb::ControlMessage { body: Some(body) }))) => match body {
                 Down::Welcome(welcome) => welcome,
-                Down::NotLeader(n) => return Ended::Redirected(n.leader),
+                Down::NotLeader(n) => {
+                    self.members.learn(n.members);
+                    return Ended::Redirected(n.leader);
+                }
                 Down::Refused(r) => {
                     tracing::error!(code = %r.code, message = %r.message, "the control plane refuses this agent");
                     return Ended::Failed(r.code);
@@ -211,6 +221,17 @@ impl Session {
                         Down::NotLeader(n) => return Ended::Redirected(n.leader),
                         Down::Refused(r) => return Ended::Failed(r.code),
                         Down::Collect(wish) => self.collect(wish),
+                        Down::FindReferences(asked) => {
+                            if let Some(references) = self.references.clone() {
+                                let out = out.clone();
+                                // Aside: the stream goes on meanwhile.
+                                tokio::spawn(async move {
+                                    let body = Some(Up::References(references.find(&asked).await));
+                                    let _gone = out.send(pb::AgentMessage { body }).await;
+                                });
+                            }
+                        }
+                        Down::Members(now) => self.members.learn(now.urls),
                         Down::Welcome(_) => {}
                     },
                     Ok(_) | Err(_) => return Ended::Served,

@@ -41,6 +41,7 @@ pub fn compose(
     status.observed_generation = spec.generation;
     status.spec_hash = spec.hash();
     let foreign: BTreeSet<_> = reconcile::foreign(spec, observed).collect();
+    let held: BTreeSet<_> = reconcile::held(spec, observed).collect();
     for (plugin, wanted) in &spec.plugins {
         let mut answer = plugin_status(plugin, wanted, observed, attempts);
         if let Some((_, word)) = doing.filter(|(p, _)| p.contains(plugin)) {
@@ -50,6 +51,12 @@ pub fn compose(
             let message = format!("{plugin} stands in this node's `plugins` and was not put there by kctl");
             answer.failure = Some(Failure::new("PLUGIN_NOT_OURS", message));
             answer.word = StepWord::Failed;
+        } else if wanted.operation.is_empty() && held.contains(plugin) {
+            let message = format!(
+                "{plugin} is not on this node as the restored control plane has it; it stays as it is until somebody decides"
+            );
+            answer.waiting = Some(Failure::new("HELD_AFTER_RESTORE", message));
+            answer.word = StepWord::Held;
         }
         status.plugins.insert(plugin.clone(), answer);
     }
@@ -99,7 +106,10 @@ fn plugin_status(
 ) -> PluginStatus {
     let kong = &observed.kong;
     let running = kong.facts.state == KongState::Running;
-    let seen = kong.loaded.as_ref().is_some_and(|l| l.contains_key(plugin.as_str()));
+    // What is listed is as good as loaded: the next reload brings it in, and one may be under way.
+    let coming =
+        wanted.enabled.is_none() && (observed.put_back_due || !reconcile::is_gone(plugin, wanted, observed));
+    let seen = coming || kong.loaded.as_ref().is_some_and(|l| l.contains_key(plugin.as_str()));
     // What was proven last counts as loaded until Kong itself says otherwise.
     let proven = observed.proven.listed.get(plugin).filter(|_| !running || seen || kong.loaded.is_none());
     let stored = observed.stored.get(plugin);

@@ -26,6 +26,7 @@ use crate::gateway::kong::{Kong, Limits};
 use crate::gateway::{Gateway as _, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
+use crate::session::members::Members;
 use crate::session::{Downloads, Identity, Session};
 
 /// Longest time for one artifact from one member.
@@ -180,7 +181,7 @@ async fn learn(config: &Config, wait: Duration, ledger: &mut Ledger, status: Nod
     };
     let session = Session {
         identity,
-        members: config.control_plane.clone(),
+        members: Members::open(config.control_plane.clone(), &config.state_dir, config.insecure),
         insecure: config.insecure,
         specs,
         accepted,
@@ -188,6 +189,7 @@ async fn learn(config: &Config, wait: Duration, ledger: &mut Ledger, status: Nod
         lease,
         current,
         packages: Packages::beside(&config.lua_dir),
+        references: None,
     };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(session.run(shutdown.clone()));

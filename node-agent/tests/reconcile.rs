@@ -69,6 +69,7 @@ impl Node {
         let spec = NodeSpec {
             node: NodeId::parse("n1").unwrap(),
             epoch: 1,
+            supersedes: None,
             generation: 0,
             plugins: BTreeMap::new(),
             task: None,

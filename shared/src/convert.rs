@@ -82,6 +82,7 @@ impl From<&NodeSpec> for pb::NodeSpec {
         Self {
             node: s.node.to_string(),
             epoch: s.epoch,
+            supersedes: s.supersedes,
             generation: s.generation,
             hash: s.hash(),
             plugins: s
@@ -103,6 +104,8 @@ impl From<&NodeSpec> for pb::NodeSpec {
                 operation: t.operation.clone(),
                 plugin: t.plugin.to_string(),
                 delete: t.delete.iter().cloned().collect(),
+                attach: t.attach.iter().cloned().collect(),
+                scan_only: t.scan_only,
             }),
         }
     }
@@ -135,10 +138,13 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 operation: t.operation,
                 plugin: name(&t.plugin)?,
                 delete: t.delete.into_iter().collect(),
+                attach: t.attach.into_iter().collect(),
+                scan_only: t.scan_only,
             }),
         };
         let node = NodeId::parse(&s.node).map_err(|e| bad("node id", e))?;
-        let spec = Self { node, epoch: s.epoch, generation: s.generation, plugins, task };
+        let (epoch, supersedes) = (s.epoch, s.supersedes);
+        let spec = Self { node, epoch, supersedes, generation: s.generation, plugins, task };
         if spec.hash() != s.hash {
             return Err(bad("spec", "the hash does not fit the content"));
         }
@@ -171,17 +177,11 @@ impl From<&NodeStatus> for pb::NodeStatus {
                 plugin: t.plugin.as_ref().map(ToString::to_string).unwrap_or_default(),
                 scans: t.scans,
                 empty_in_a_row: t.empty_in_a_row,
-                entities: t
-                    .entities
-                    .iter()
-                    .map(|e| pb::Entity {
-                        id: e.id.clone(),
-                        scope: e.scope.clone(),
-                        target: e.target.clone(),
-                        body: e.body.clone().into_bytes(),
-                    })
-                    .collect(),
+                entities: t.entities.iter().map(Into::into).collect(),
                 waiting: t.waiting.as_ref().map(Into::into),
+                saved: t.saved.map(|d| d.to_string()).unwrap_or_default(),
+                attached_in_a_row: t.attached_in_a_row,
+                refused: t.refused.iter().map(refused).collect(),
             }),
             conditions: s
                 .conditions
@@ -193,6 +193,21 @@ impl From<&NodeStatus> for pb::NodeStatus {
     }
 }
 
+impl From<&Entity> for pb::Entity {
+    fn from(e: &Entity) -> Self {
+        Self {
+            id: e.id.clone(),
+            scope: e.scope.clone(),
+            target: e.target.clone(),
+            workspace: e.workspace.clone(),
+        }
+    }
+}
+
+fn refused((id, why): (&String, &Failure)) -> pb::RefusedEntity {
+    pb::RefusedEntity { id: id.clone(), why: Some(why.into()) }
+}
+
 fn found(f: &FoundPlugin) -> pb::FoundPlugin {
     pb::FoundPlugin {
         plugin: f.plugin.to_string(),
@@ -200,10 +215,14 @@ fn found(f: &FoundPlugin) -> pb::FoundPlugin {
         digest: f.digest.map(|d| d.to_string()).unwrap_or_default(),
         dir: f.dir.clone(),
         loaded: f.loaded,
+        method: f.placed.as_ref().map(|m| m.name().to_owned()).unwrap_or_default(),
+        place: f.placed.as_ref().map(|m| m.place().to_owned()).unwrap_or_default(),
+        make: f.placed.as_ref().is_some_and(Method::makes),
     }
 }
 
 fn found_plugin(f: pb::FoundPlugin) -> Result<FoundPlugin, Fault> {
+    let placed = (!f.method.is_empty()).then(|| Method::parse(&f.method, &f.place, f.make));
     let digest = (!f.digest.is_empty()).then(|| f.digest.parse().map_err(|e| bad("digest", e)));
     Ok(FoundPlugin {
         plugin: name(&f.plugin)?,
@@ -211,6 +230,7 @@ fn found_plugin(f: pb::FoundPlugin) -> Result<FoundPlugin, Fault> {
         digest: digest.transpose()?,
         dir: f.dir,
         loaded: f.loaded,
+        placed: placed.transpose().map_err(|e| bad("method", e.message))?,
     })
 }
 
@@ -273,6 +293,8 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
 }
 
 fn report(t: pb::EntityReport) -> Result<EntityReport, Fault> {
+    let saved = (!t.saved.is_empty()).then(|| t.saved.parse().map_err(|e| bad("digest", e)));
+    let why = |r: pb::RefusedEntity| (r.id, failure(r.why.unwrap_or_default()));
     Ok(EntityReport {
         grant: grant(t.grant),
         operation: t.operation,
@@ -282,11 +304,17 @@ fn report(t: pb::EntityReport) -> Result<EntityReport, Fault> {
         entities: t
             .entities
             .into_iter()
-            .map(|e| {
-                let body = String::from_utf8(e.body).map_err(|e| bad("entity body", e))?;
-                Ok(Entity { id: e.id, scope: e.scope, target: e.target, body })
+            .map(|e| Entity {
+                id: e.id,
+                scope: e.scope,
+                target: e.target,
+                body: String::new(),
+                workspace: e.workspace,
             })
-            .collect::<Result<_, Fault>>()?,
+            .collect(),
         waiting: t.waiting.map(failure),
+        saved: saved.transpose()?,
+        attached_in_a_row: t.attached_in_a_row,
+        refused: t.refused.into_iter().map(why).collect(),
     })
 }

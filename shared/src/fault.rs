@@ -45,7 +45,10 @@ impl Fault {
             | "NODE_NOT_FOUND"
             | "OPERATION_NOT_FOUND"
             | "GROUP_NOT_FOUND"
-            | "ARTIFACT_NOT_FOUND" => Code::NotFound,
+            | "MEMBER_NOT_FOUND"
+            | "BACKUP_NOT_FOUND"
+            | "ARTIFACT_NOT_FOUND"
+            | "REVISION_NOT_FOUND" => Code::NotFound,
             "PLUGIN_BUSY"
             | "PLUGIN_NOT_OURS"
             | "ADOPT_DIFFERS"
@@ -71,10 +74,28 @@ impl Fault {
             | "NOTHING_TO_RETRY"
             | "NOTHING_TO_EXCUSE"
             | "EXCUSE_LAST_NODE"
-            | "ABORT_NEEDS_COMPENSATION"
+            | "STALE_GRANT"
+            | "ATTACHING"
+            | "NOTHING_TO_UNDO"
+            | "PARTIAL_UNDO"
+            | "PLUGIN_PINNED"
+            | "UNDO_REMOVES"
+            | "MEMBER_ID_REUSED"
+            | "MEMBER_ADDRESS_IN_USE"
+            | "MEMBER_NOT_WAITING"
+            | "MEMBER_QUORUM"
+            | "LAST_MEMBER"
+            | "TOO_MANY_MEMBERS"
+            | "NO_SUCCESSOR"
+            | "TRANSFER_FAILED"
+            | "CLUSTER_MISMATCH"
+            | "NOTHING_TO_APPROVE"
+            | "BACKUP_EXISTS"
+            | "RESTORE_NOT_EMPTY"
+            | "EPOCH_USED"
             | "SUPERSEDED" => Code::FailedPrecondition,
-            "INTERNAL" | "STORE_CORRUPT" | "ARTIFACT_STORE" => Code::Internal,
-            "RESOURCE_EXHAUSTED" | "TOO_MANY_RELEASES" => Code::ResourceExhausted,
+            "INTERNAL" | "STORE_CORRUPT" | "ARTIFACT_STORE" | "SEALING_KEY_WRONG" => Code::Internal,
+            "RESOURCE_EXHAUSTED" | "TOO_MANY_RELEASES" | "ENTITIES_TOO_LARGE" => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         }
     }
@@ -96,6 +117,8 @@ impl Fault {
         let text = |key| status.metadata().get(key).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let code = text(CODE).unwrap_or_else(|| match status.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => "UNREACHABLE".into(),
+            // Only what happened on this side of the wire has a cause: the connection broke under the call.
+            Code::Unknown if std::error::Error::source(status).is_some() => "UNREACHABLE".into(),
             Code::NotFound => "NOT_FOUND".into(),
             Code::Unauthenticated | Code::PermissionDenied => "NOT_ALLOWED".into(),
             _ => "INTERNAL".into(),

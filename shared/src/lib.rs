@@ -6,9 +6,14 @@
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
 //! - [`method`]: how a release gets onto a node; [`nginx`]: what it needs of nginx.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
+//! - [`version`]: which of two versions is the newer one.
+//! - [`audit`]: records of changes, and the chain that binds them.
+//! - [`bodies`]: whole plugin entities between agent and control plane.
 //! - [`codes`]: every stable code and what it means.
 //! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
 
+pub mod audit;
+pub mod bodies;
 pub mod codes;
 pub mod convert;
 pub mod daemon;
@@ -24,4 +29,5 @@ pub mod proto;
 pub mod spec;
 pub mod time;
 pub mod upload;
+pub mod version;
 pub mod word;

@@ -15,10 +15,12 @@ pub const fn is(_: &str) -> bool {
     false
 }
 
-/// Whether this bug is there.
+/// Whether this bug is there: on this thread, or in the whole process because `KCTL_MUTANT` names it.
 #[cfg(feature = "mutants")]
 pub fn is(name: &str) -> bool {
-    PRESENT.get() == name
+    static EVERYWHERE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let everywhere = EVERYWHERE.get_or_init(|| std::env::var("KCTL_MUTANT").unwrap_or_default());
+    PRESENT.get() == name || everywhere == name
 }
 
 /// Runs `what` with one bug planted on this thread.

@@ -116,8 +116,11 @@ impl std::str::FromStr for Stage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
     pub node: NodeId,
-    /// Raised when a cluster is restored from a backup; a lower one is refused.
+    /// Of the cluster; it changes when one is restored from a backup, and another one is refused.
     pub epoch: u64,
+    /// The epoch from which somebody let this node go over to `epoch`.
+    #[serde(default)]
+    pub supersedes: Option<u64>,
     /// Log index of the last entry that changed any spec; a lower one is refused.
     pub generation: u64,
     pub plugins: BTreeMap<PluginName, PluginSpec>,
@@ -156,14 +159,20 @@ pub struct PluginSpec {
     pub adopt: bool,
 }
 
-/// Work on Kong's plugin entities for one node of a group: delete the listed ids, then scan and keep scanning. The
-/// node works only while it holds the lease (see the agent protocol's `Welcome.lease_ms`).
+/// Work on Kong's plugin entities for one node of a group: delete or re-create the listed ids, then scan and keep
+/// scanning. The node works only while it holds the lease (see the agent protocol's `Welcome.lease_ms`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntityTask {
     pub grant: Grant,
     pub operation: String,
     pub plugin: PluginName,
     pub delete: BTreeSet<String>,
+    /// To be re-created under their ids, as they were saved, where they are missing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub attach: BTreeSet<String>,
+    /// Only look: nothing is deleted, handed over or re-created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scan_only: bool,
 }
 
 /// What the agent last proved.
@@ -180,7 +189,7 @@ pub struct NodeStatus {
     pub found: Vec<FoundPlugin>,
 }
 
-/// A plugin in `plugins`, or loaded, that nobody gave to kctl.
+/// A plugin in `plugins`, or loaded, that nobody gave to this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundPlugin {
     pub plugin: PluginName,
@@ -190,6 +199,9 @@ pub struct FoundPlugin {
     pub digest: Option<Digest>,
     pub dir: String,
     pub loaded: bool,
+    /// How kctl placed it, if it did: a cluster that was restored from a backup does not know it.
+    #[serde(default)]
+    pub placed: Option<Method>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +297,12 @@ pub struct EntityReport {
     /// Of the latest complete scan.
     pub entities: Vec<Entity>,
     pub waiting: Option<Failure>,
+    /// Under which digest those of `entities` that the task does not list were handed over.
+    pub saved: Option<Digest>,
+    /// How many of the latest scans in sequence showed every entity to re-create, or Kong's refusal to take it.
+    pub attached_in_a_row: u64,
+    /// What Kong refuses to take again, by id, with its words.
+    pub refused: BTreeMap<String, Failure>,
 }
 
 /// One configured instance of a plugin, as Kong stores it.
@@ -295,8 +313,11 @@ pub struct Entity {
     pub scope: String,
     /// `route=<id>` and the like, joined by `,`; empty for a global one.
     pub target: String,
-    /// Kong's JSON.
+    /// Kong's JSON; empty in a report.
     pub body: String,
+    /// Name of the workspace it is in; empty where Kong has none.
+    #[serde(default)]
+    pub workspace: String,
 }
 
 macro_rules! words {

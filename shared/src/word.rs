@@ -41,14 +41,14 @@ pub fn mark(word: &str) -> (Tone, &'static str) {
         "staged" | "Installed" => (Tone::Calm, "●"),
         "pending" | "Pending" => (Tone::Idle, "○"),
         "absent" | "Absent" | "Skipped" => (Tone::Idle, "–"),
-        "rolling-back" | "RollingBack" | "rolled-back" => (Tone::Warn, "↺"),
+        "rolling-back" | "RollingBack" | "rolled-back" | "Compensated" => (Tone::Warn, "↺"),
         "held" | "Paused" | "stopped" => (Tone::Warn, "‖"),
         "drifted" => (Tone::Warn, "≠"),
         "excused" => (Tone::Warn, "~"),
         "draining" => (Tone::Warn, "▽"),
         "Suspect" | "not ready" | "starting" => (Tone::Warn, "▲"),
         "Aborted" => (Tone::Warn, "■"),
-        "failed" | "Failed" | "Lost" | "down" | "unreachable" | "quarantined" => (Tone::Bad, "✖"),
+        "failed" | "Failed" | "Lost" | "down" | "unreachable" | "Refused" | "quarantined" => (Tone::Bad, "✖"),
         _ => (Tone::Idle, "?"),
     }
 }

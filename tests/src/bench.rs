@@ -3,12 +3,16 @@
 pub mod agent;
 mod bare;
 pub mod commands;
+pub mod fanout;
 mod figures;
 pub mod memory;
 mod node;
+pub mod plan;
 mod plugin;
+mod process;
 mod rounds;
 pub mod unpack;
+pub mod writes;
 
 use std::path::{Path, PathBuf};
 
@@ -28,4 +32,11 @@ fn directory(prefix: &str) -> tempfile::TempDir {
     let temp = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
     std::fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     temp
+}
+
+/// As many threads as a member has.
+const THREADS: usize = 2;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap()
 }

@@ -140,6 +140,12 @@ impl Cluster {
         self.nodes().iter().map(|n| self.loaded(n, plugin)).collect()
     }
 
+    /// Configurations that name `plugin`, as a node's Admin API lists them; `None` when it does not answer.
+    pub fn entities(&self, node: &Value, plugin: &str) -> Option<Vec<Value>> {
+        let (_, list) = get(&format!("{}/plugins", node["admin"].as_str()?)).ok()?;
+        Some(list["data"].as_array()?.iter().filter(|p| p["name"] == plugin).cloned().collect())
+    }
+
     /// The `plugins` values of all nodes' conf files.
     pub fn directive(&self, node: &Value) -> String {
         let text = std::fs::read_to_string(node["conf"].as_str().unwrap()).unwrap();
@@ -191,7 +197,8 @@ impl Cluster {
         until(&format!("operation {id} to end"), seconds, || {
             let ran = self.kctl(&["operation", "status", id, "-o", "json"]);
             let view: Value = serde_json::from_str(&ran.out).ok()?;
-            matches!(view["phase"].as_str()?, "Succeeded" | "Failed" | "Aborted").then_some(view)
+            matches!(view["phase"].as_str()?, "Succeeded" | "Failed" | "Aborted" | "Compensated")
+                .then_some(view)
         })
     }
 

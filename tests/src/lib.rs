@@ -5,9 +5,15 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod dice;
+pub mod history;
+pub mod hosts;
+pub mod members;
+pub mod newcomer;
 pub mod plugins;
 pub mod small;
 pub mod wait;
+pub mod watched;
 
 pub use cluster::Cluster;
 pub use wait::until;

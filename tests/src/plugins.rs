@@ -37,6 +37,13 @@ pub fn good(root: &Path, name: &str, version: &str) -> PathBuf {
     write(root, &format!("{name}-{version}"), name, Some(&handler(version, "")), Some(SCHEMA))
 }
 
+/// The files of a plugin that [`write`] wrote below `base`, as a node must have them.
+pub fn files(base: &Path, name: &str) -> crate::watched::Files {
+    let dir = base.join("kong/plugins").join(name);
+    let file = |f: &str| (f.to_owned(), std::fs::read_to_string(dir.join(f)).unwrap());
+    ["handler.lua", "schema.lua"].map(file).into()
+}
+
 /// Loads only where nginx makes the shared dictionary `dict`; `more` stands in its kctl.toml.
 pub fn needs_dict(root: &Path, name: &str, version: &str, dict: &str, more: Option<&str>) -> PathBuf {
     let code = format!("local cache = ngx.shared.{dict}\ncache:set(\"x\", 1)\n");

@@ -41,6 +41,7 @@ impl World {
         let spec = NodeSpec {
             node: NodeId::parse("n1").unwrap(),
             epoch: 1,
+            supersedes: None,
             generation: 0,
             plugins: Default::default(),
             task: None,

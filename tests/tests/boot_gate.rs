@@ -4,19 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use kctl_tests::cluster::{Cluster, Ran, hold, kctl_binary, signal};
+use kctl_tests::newcomer::{Agent, agent_config, new_node};
 use kctl_tests::{plugins, until};
 use serde_json::Value;
 
 fn text<'a>(node: &'a Value, key: &str) -> &'a str {
     node[key].as_str().unwrap()
-}
-
-/// The agent's configuration of a node of a development cluster.
-fn agent_config(node: &Value) -> PathBuf {
-    Path::new(text(node, "conf")).with_file_name("agent.toml")
 }
 
 fn sync(config: &Path, args: &[&str]) -> Ran {
@@ -38,33 +34,6 @@ fn bin(cluster: &Cluster, config: &Path) -> PathBuf {
     line.split('"').nth(1).unwrap().into()
 }
 
-/// A node that nothing was ever started on, of the same cluster and database.
-fn new_node(cluster: &Cluster, id: &str) -> (PathBuf, PathBuf) {
-    let old = &cluster.nodes()[0];
-    let home = cluster.dir.join("nodes").join(id);
-    fs::create_dir_all(&home).unwrap();
-    let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let mut ports = held.iter().map(|l| l.local_addr().unwrap().port());
-    let mut conf = String::new();
-    for line in fs::read_to_string(text(old, "conf")).unwrap().lines() {
-        let key = line.split('=').next().unwrap().trim();
-        conf += &match key {
-            "prefix" => format!("prefix = {}\n", home.join("prefix").display()),
-            "proxy_listen" | "admin_listen" | "status_listen" => {
-                format!("{key} = 127.0.0.1:{}\n", ports.next().unwrap())
-            }
-            "plugins" => "plugins = bundled\n".into(),
-            "lua_package_path" => String::new(),
-            _ => format!("{line}\n"),
-        };
-    }
-    fs::write(home.join("kong.conf"), conf).unwrap();
-    let agent = fs::read_to_string(agent_config(old)).unwrap().replace(text(old, "id"), id);
-    let config = home.join("agent.toml");
-    fs::write(&config, agent).unwrap();
-    (home, config)
-}
-
 /// Ends the node's agent for good, and its Kong.
 fn take_down(cluster: &Cluster, node: &Value) {
     signal(&node["agent_pid"], "KILL");
@@ -82,25 +51,6 @@ fn start(cluster: &Cluster, node: &Value) {
     let kong_bin = bin(cluster, &agent_config(node));
     let ran = kong(&kong_bin, &["start", "-c", text(node, "conf")]);
     assert_eq!(ran.code, 0, "{ran:?}");
-}
-
-struct Agent(Child);
-
-impl Agent {
-    fn start(config: &Path) -> Self {
-        let mut command = Command::new(kctl_binary());
-        command
-            .args(["node-agent", "--config", config.to_str().unwrap()])
-            .stderr(std::process::Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _ended = self.0.wait();
-    }
 }
 
 fn healthy(cluster: &Cluster, id: &str, plugin: &str) {

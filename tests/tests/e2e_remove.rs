@@ -59,6 +59,36 @@ fn the_three_steps_come_in_order() {
     assert_eq!(cluster.remove("golden").code, 5);
 }
 
+#[test]
+fn a_dry_run_says_who_uses_the_plugin_or_that_nobody_can_tell() {
+    let cluster = Cluster::start_with(1, 1, &["--no-restart"]);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    let asked = ["plugin", "remove", "golden", "--all-nodes", "--dry-run"];
+    let preview = || cluster.json(&asked)["preview"].clone();
+    assert_eq!((&preview()["references"], &preview()["unknown"]), (&json!(0), &Value::Null));
+    let id = use_on_route(&cluster, "golden");
+    let found = preview();
+    assert_eq!(found["references"], 1, "{found:#}");
+    assert_eq!(found["entities"][0]["id"], id.as_str());
+    assert_eq!(found["entities"][0]["scope"], "route");
+    assert_eq!(found["entities"][0]["attached_to"], json!(["route r"]));
+    let ran = cluster.kctl(&asked);
+    assert!(ran.out.contains("golden 1.0.0 is used by 1 route: route r."), "{ran:?}");
+    assert!(ran.out.contains("1 route loses it"), "{ran:?}");
+    // Nothing was begun or deleted by asking.
+    assert_eq!(references(&cluster, "golden"), 1);
+    assert_eq!(cluster.newest_operation()["kind"], "install");
+    let node = cluster.nodes()[0].clone();
+    kong(&node, &["stop", "-p", node["prefix"].as_str().unwrap()]);
+    assert_eq!(preview()["references"], 0);
+    until("the Kong to be known to be down", 30, || {
+        (preview()["unknown"]["code"] == "ADMIN_API_UNREACHABLE").then_some(())
+    });
+    let ran = cluster.kctl(&asked);
+    assert!(ran.out.contains("not known: no Admin API of group default answers"), "{ran:?}");
+}
+
 fn waiting_nodes(view: &Value) -> Vec<String> {
     let waiting = view["waiting_on"].as_array().cloned().unwrap_or_default();
     let mut nodes: Vec<_> = waiting.iter().filter_map(|w| w["node"].as_str()).map(str::to_owned).collect();
@@ -164,4 +194,51 @@ fn an_entity_that_comes_back_between_the_steps_is_found() {
     assert!(steps.iter().filter(|s| s["name"] == "detach").count() >= 2, "{view:#}");
     assert_eq!(references(&cluster, "golden"), 0);
     assert!(cluster.nodes().iter().all(|n| cluster.files(n, "golden").is_empty()));
+}
+
+fn stopped_after(cluster: &Cluster, step: &str) -> String {
+    let ran =
+        cluster.kctl(&["plugin", "remove", "golden", "--all-nodes", "--yes", "--step", step, "-o", "json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let view: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view["phase"], &view["waiting_on"][0]["reason"]), (&json!("Paused"), &json!("STEP_DONE")));
+    let (id, message) = (view["id"].as_str().unwrap(), view["waiting_on"][0]["message"].to_string());
+    assert!(message.contains(&format!("kctl operation resume {id}")), "{message}");
+    assert!(message.contains("kctl operation abort"), "{message}");
+    assert!(cluster.nodes().iter().all(|n| !cluster.files(n, "golden").is_empty()), "files went");
+    assert_eq!(references(cluster, "golden"), 0);
+    id.to_owned()
+}
+
+#[test]
+fn a_removal_stops_after_the_step_that_was_named() {
+    let cluster = Cluster::start(1, 3);
+    let root = cluster.temp().to_owned();
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    use_on_route(&cluster, "golden");
+    let ran = cluster.kctl(&["plugin", "remove", "golden", "--all-nodes", "--yes", "--step", "nowhere"]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert_eq!(references(&cluster, "golden"), 1);
+
+    let id = stopped_after(&cluster, "detach");
+    let still =
+        |node: &Value| cluster.directive(node).contains("golden") && cluster.loaded(node, "golden").is_some();
+    assert!(cluster.nodes().iter().all(still), "a node dropped it");
+    let ran = cluster.kctl(&["operation", "resume", &id]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(cluster.nodes().iter().all(|n| cluster.files(n, "golden").is_empty()));
+
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    let entity = use_on_route(&cluster, "golden");
+    let id = stopped_after(&cluster, "disable");
+    let gone = |node: &Value| {
+        !cluster.directive(node).contains("golden") && cluster.loaded(node, "golden").is_none()
+    };
+    assert!(cluster.nodes().iter().all(gone), "a node kept it");
+    let ran = cluster.kctl(&["operation", "abort", &id]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(cluster.operation(&id)["phase"], "Compensated");
+    assert!(cluster.nodes().iter().all(still), "a node did not get it back");
+    let admin = cluster.nodes()[0]["admin"].as_str().unwrap().to_owned();
+    assert_eq!(get(&format!("{admin}/plugins/{entity}")).unwrap().0, 200);
 }

@@ -18,6 +18,7 @@ const NOT_CODES: &[&str] = &[
     "KCTL_CONTEXT",
     "KCTL_INSECURE",
     "KCTL_LOG",
+    "KCTL_MUTANT",
     "KCTL_MEMBER_CONFIG",
     "KCTL_SERVER",
     "KCTL_TEST_FAULT",

@@ -30,6 +30,7 @@ mod requests;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use laws::Law;
@@ -58,6 +59,7 @@ fn run(seed: u64, traced: bool) -> Run {
     for operation in world.truth.operations.values() {
         let what = match operation.phase {
             kctl_control_plane::state::operation::Phase::Succeeded => "operations that succeeded",
+            kctl_control_plane::state::operation::Phase::Compensated => "removals compensated",
             _ => "operations that failed",
         };
         *world.counts.entry(what).or_default() += 1;
@@ -92,16 +94,35 @@ fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
     let one = number("KCTL_SIM_SEED");
     let seeds = one.map_or(0..number("KCTL_SIM_SCHEDULES").unwrap_or(SCHEDULES), |seed| seed..seed + 1);
     let (begun, schedules) = (Instant::now(), seeds.end - seeds.start);
-    let (mut events, mut least, mut counts) = (0, u64::MAX, BTreeMap::<&str, u64>::new());
-    for seed in seeds {
-        let run = run(seed, false);
-        if let Some(law) = &run.violated {
-            panic!("{}", replay(seed, law));
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let (mut events, mut least, mut counts) = (0, u64::MAX, BTreeMap::<&str, u64>::new());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return (events, least, counts);
+            }
+            let run = run(seed, false);
+            if let Some(law) = &run.violated {
+                next.store(seeds.end, Ordering::Relaxed);
+                panic!("{}", replay(seed, law));
+            }
+            events += run.events;
+            least = least.min(run.events);
+            run.counts.iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
         }
-        events += run.events;
-        least = least.min(run.events);
-        run.counts.iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
-    }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut events, mut least, mut counts) = (0, u64::MAX, BTreeMap::<&str, u64>::new());
+    std::thread::scope(|threads| {
+        let workers: Vec<_> = (0..workers).map(|_| threads.spawn(work)).collect();
+        for worker in workers {
+            let (more, fewest, seen) = worker.join().unwrap_or_else(|told| std::panic::resume_unwind(told));
+            events += more;
+            least = least.min(fewest);
+            seen.into_iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
+        }
+    });
     let seconds = begun.elapsed().as_secs_f64();
     println!(
         "{schedules} schedules in {seconds:.1} s ({:.0} a second), {} events each on average, {least} at least",

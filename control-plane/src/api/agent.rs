@@ -18,9 +18,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Api;
+use super::entities::Chunks;
+use super::references::Questions;
 use crate::desired::node_spec;
 use crate::inventory::{Ask, Ticket};
 use crate::rollout::detach::LEASE_MS;
+use crate::rollout::fleet::Refused;
 use crate::state::presented;
 
 const HEARTBEAT_MS: u32 = 2_000;
@@ -37,6 +40,22 @@ type Outgoing = mpsc::Sender<Result<pb::ControlMessage, Status>>;
 #[tonic::async_trait]
 impl AgentService for AgentApi {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::ControlMessage, Status>> + Send>>;
+
+    async fn save_entities(
+        &self,
+        r: Request<Streaming<pb::SaveEntitiesMessage>>,
+    ) -> Result<Response<pb::SaveEntitiesResponse>, Status> {
+        self.0.take_entities(r.into_inner()).await
+    }
+
+    type FetchEntitiesStream = Chunks;
+
+    async fn fetch_entities(
+        &self,
+        r: Request<pb::EntityWork>,
+    ) -> Result<Response<Self::FetchEntitiesStream>, Status> {
+        self.0.give_entities(r.into_inner()).await
+    }
 
     async fn session(
         &self,
@@ -60,10 +79,15 @@ impl Session {
         self.out.send(Ok(pb::ControlMessage { body: Some(body) })).await.map_err(|_| ())
     }
 
+    /// gRPC URLs of all members.
+    fn members(&self) -> Vec<String> {
+        self.api.hub.consensus.members().into_values().map(|m| m.address.grpc).collect()
+    }
+
     async fn not_leader(&self) {
         let leader =
             if self.api.hub.leads() { String::new() } else { self.api.hub.leader_url().unwrap_or_default() };
-        let members = self.api.hub.consensus.members().into_values().map(|m| m.address.grpc).collect();
+        let members = self.members();
         let _gone = self.send(Down::NotLeader(pb::NotLeader { leader, members })).await;
     }
 
@@ -96,8 +120,25 @@ impl Session {
         let node = NodeId::parse(&hello.node).map_err(invalid)?;
         let group = GroupName::parse(&hello.group).map_err(invalid)?;
         let status: NodeStatus = hello.status.unwrap_or_default().try_into()?;
-        let (epoch, generation) = self.api.hub.consensus.with_state(|s| (s.epoch, s.generation));
-        if (hello.epoch, hello.generation) > (epoch, generation) {
+        let (epoch, generation, approved) = self
+            .api
+            .hub
+            .consensus
+            .with_state(|s| (s.epoch, s.generation, s.approved.get(&node) == Some(&hello.epoch)));
+        // One that never followed anybody follows this cluster.
+        if hello.epoch != 0 && hello.epoch != epoch && !approved {
+            let refused = Refused { epoch: hello.epoch, group, since: Timestamp::now() };
+            self.api.hub.inventory.refuse(&node, refused);
+            return Err(Refusal::Fault(Fault::new(
+                "EPOCH_CHANGED",
+                format!(
+                    "node {node} follows the cluster of epoch {}, and this one is of epoch {epoch}: it was restored from a backup. \
+                     Let it go over, which changes nothing on it: kctl node approve {node}",
+                    hello.epoch
+                ),
+            )));
+        }
+        if hello.epoch == epoch && hello.generation > generation {
             return Err(Refusal::Fault(Fault::new(
                 "AGENT_AHEAD",
                 format!(
@@ -112,7 +153,7 @@ impl Session {
         let (ticket, asks) =
             self.api.hub.inventory.open(node, hello.boot_counter, hello.agent_version, now)?;
         self.api.hub.inventory.ingest(&ticket, status, now);
-        Ok(Peer { identity, ticket, asks })
+        Ok(Peer { identity, ticket, asks, questions: Questions::default() })
     }
 
     /// Commits what decisions need to know about the node, if it is new.
@@ -151,8 +192,16 @@ impl Session {
         }
         let mut applied = hub.consensus.watch_applied();
         let mut sent = String::new();
+        let mut named = Vec::new();
         loop {
             applied.mark_unchanged();
+            let urls = self.members();
+            if urls != named {
+                if self.send(Down::Members(pb::Members { urls: urls.clone() })).await.is_err() {
+                    break;
+                }
+                named = urls;
+            }
             let spec = hub.consensus.with_state(|s| node_spec(s, &node));
             let hash = spec.hash();
             if hash != sent {
@@ -171,16 +220,21 @@ impl Session {
                 }
                 changed = applied.changed() => if changed.is_err() { break },
                 ask = peer.asks.recv() => {
-                    let Some(Ask { plugin, digest }) = ask else { break };
-                    let collect =
-                        pb::Collect { plugin: plugin.to_string(), digest: digest.to_string() };
-                    if self.send(Down::Collect(collect)).await.is_err() {
+                    let Some(ask) = ask else { break };
+                    if self.send(peer.questions.put(ask)).await.is_err() {
                         break;
                     }
                 }
                 message = incoming.message() => {
                     let Ok(Some(pb::AgentMessage { body: Some(body) })) = message else { break };
-                    if self.take(&peer, body).await.is_err() {
+                    let taken = match body {
+                        Up::References(found) => {
+                            peer.questions.answered(found);
+                            Ok(())
+                        }
+                        body => self.take(&peer, body).await,
+                    };
+                    if taken.is_err() {
                         break;
                     }
                 }
@@ -204,7 +258,7 @@ impl Session {
                 self.api.hub.inventory.ingest(&peer.ticket, status, now);
                 Ok(())
             }
-            Up::Hello(_) => Err(()),
+            Up::Hello(_) | Up::References(_) => Err(()),
         }
     }
 }
@@ -213,6 +267,7 @@ struct Peer {
     identity: Identity,
     ticket: Ticket,
     asks: mpsc::Receiver<Ask>,
+    questions: Questions,
 }
 
 /// Who the agent says it is, beside its node id.

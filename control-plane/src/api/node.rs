@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::method::Method;
 use kctl_shared::name::NodeId;
 use kctl_shared::proto::v1::{self, node_service_server::NodeService};
 use tonic::{Request, Response, Status};
 
 use super::{Api, request};
 use crate::inventory::Ask;
+use crate::state::Command;
 
 /// An agent packs and sends a plugin within this.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,6 +25,28 @@ impl Api {
 }
 
 impl Api {
+    /// The nodes that are meant, and the epoch that each of them follows.
+    fn asking(&self, r: &v1::ApproveRequest) -> Result<Vec<(NodeId, u64)>, Fault> {
+        let named: Vec<NodeId> = r.nodes.iter().map(|n| request::node(n)).collect::<Result<_, _>>()?;
+        if named.is_empty() != r.all_nodes {
+            return Err(Fault::new("TARGET_REQUIRED", "name nodes, or all of them, not both")
+                .hint("kctl node approve NODE, or --all-nodes"));
+        }
+        let refused = self.hub.inventory.with(|fleet| fleet.refused.clone());
+        if r.all_nodes {
+            return Ok(refused.into_iter().map(|(node, r)| (node, r.epoch)).collect());
+        }
+        let one = |node: NodeId| match refused.get(&node) {
+            Some(r) => Ok((node, r.epoch)),
+            None => Err(Fault::new(
+                "NOTHING_TO_APPROVE",
+                format!("node {node} does not ask to go over to this cluster"),
+            )
+            .hint("kctl node list shows who is refused; an agent asks every few seconds")),
+        };
+        named.into_iter().map(one).collect()
+    }
+
     /// Asks for what was found on the node, unless the catalogue has it, and waits for it.
     async fn collected(&self, node: &str, plugin: &str) -> Result<v1::CollectResponse, Fault> {
         let (node, plugin) = (request::node(node)?, request::plugin(plugin)?);
@@ -62,7 +86,7 @@ impl Api {
         }
         let known = || self.hub.consensus.with_state(|s| s.releases.get(&digest).map(|r| r.version.clone()));
         if known().is_none() {
-            self.hub.inventory.ask(&node, Ask { plugin: plugin.clone(), digest })?;
+            self.hub.inventory.ask(&node, Ask::Collect { plugin: plugin.clone(), digest })?;
         }
         let mut applied = self.hub.consensus.watch_applied();
         let arrived = async {
@@ -87,6 +111,9 @@ impl Api {
             version,
             group: group.to_string(),
             everywhere: others.len() == ids.len(),
+            method: here.placed.as_ref().map(|m| m.name().to_owned()).unwrap_or_default(),
+            place: here.placed.as_ref().map(|m| m.place().to_owned()).unwrap_or_default(),
+            make: here.placed.as_ref().is_some_and(Method::makes),
             nodes: others.into_iter().map(|(id, _)| id.to_string()).collect(),
         })
     }
@@ -100,7 +127,7 @@ impl NodeService for Api {
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         self.as_leader().await?;
         let group = r.into_inner().group;
-        let ids: Vec<_> = self.hub.consensus.with_state(|s| s.nodes.keys().cloned().collect());
+        let ids = self.hub.view(|s| s.node_ids());
         let nodes = ids.iter().map(|id| self.node_view(id)).filter(|n| group.is_empty() || n.group == group);
         Ok(Response::new(v1::ListNodesResponse { nodes: nodes.collect() }))
     }
@@ -113,6 +140,18 @@ impl NodeService for Api {
             return Err(self.fail(&fault));
         }
         Ok(Response::new(self.node_view(&id)))
+    }
+
+    async fn approve(&self, r: Request<v1::ApproveRequest>) -> Result<Response<v1::ApproveResponse>, Status> {
+        self.as_leader().await?;
+        let r = r.into_inner();
+        let reason = request::reason(&r.reason).map_err(|f| self.fail(&f))?;
+        let asking = self.asking(&r).map_err(|f| self.fail(&f))?;
+        let nodes = asking.iter().map(|(node, _)| node.to_string()).collect();
+        for (node, epoch) in asking.into_iter().filter(|_| !r.dry_run) {
+            self.propose(Command::ApproveNode { node, epoch, reason: reason.clone() }).await?;
+        }
+        Ok(Response::new(v1::ApproveResponse { nodes }))
     }
 
     async fn collect(&self, r: Request<v1::CollectRequest>) -> Result<Response<v1::CollectResponse>, Status> {

@@ -9,15 +9,16 @@ use kctl_shared::proto::v1::{self, plugin_service_server::PluginService};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status};
 
+use super::undo::{decide_undo, is_lower};
 use super::{Api, policy, request};
 use crate::rollout::runbook;
 use crate::state::command::{Command, Event};
-use crate::state::model::{ClusterState, Target};
-use crate::state::operation::{Operation, OperationKind, Phase, Step};
-use crate::state::{no_conflict, same_content};
+use crate::state::model::{ClusterState, RequestRecord, Target};
+use crate::state::operation::{Operation, OperationKind, Phase, Policy, Step, StepKind};
+use crate::state::{LogStamp, apply, no_conflict, not_pinned, same_content};
 
 /// What to do about a request, decided on the leader's state.
-enum Decision {
+pub(super) enum Decision {
     Start(Box<Operation>),
     /// The request was made before; this is its operation.
     Known(String),
@@ -38,6 +39,8 @@ struct Wish {
     methods: [Method; 2],
     set_nginx: [bool; 2],
     adopt: bool,
+    allow_downgrade: bool,
+    stop_after: Option<StepKind>,
 }
 
 impl Wish {
@@ -51,6 +54,7 @@ impl Wish {
     ) -> Result<Decision, Fault> {
         let nodes = request::resolve(state, &self.group, &self.target)?;
         let policy = policy::policy(self.kind, self.policy, nodes.len())?;
+        let policy = Policy { stop_after: self.stop_after, ..policy };
         let steps = plan(&nodes, &policy.waves)?;
         let [method, previous_method] = self.methods;
         let [set_nginx, previous_set_nginx] = self.set_nginx;
@@ -84,20 +88,17 @@ impl Wish {
             set_nginx,
             previous_set_nginx,
             interventions: Default::default(),
+            saved: Vec::new(),
+            refused: Default::default(),
+            undo_to: None,
+            batch: None,
+            allow_downgrade: self.allow_downgrade,
         })))
     }
 
     /// A retry of a request is answered with what the first try began.
     fn known(&self, state: &ClusterState) -> Result<Option<Decision>, Fault> {
-        match state.requests.get(&self.id) {
-            None => Ok(None),
-            Some(record) if record.body == self.body => Ok(Some(Decision::Known(record.operation.clone()))),
-            Some(_) => Err(Fault::new(
-                "REQUEST_ID_REUSED",
-                format!("request id {} was used for another request", self.id),
-            )
-            .hint("use a new --request-id for a new request")),
-        }
+        state.requests.get(&self.id).map(|record| repeated(record, &self.body, &self.id)).transpose()
     }
 
     fn busy(&self, state: &ClusterState) -> Result<(), Fault> {
@@ -118,6 +119,15 @@ impl Wish {
     }
 }
 
+/// A request id that was seen before.
+pub(super) fn repeated(record: &RequestRecord, body: &str, id: &str) -> Result<Decision, Fault> {
+    if record.body == body {
+        return Ok(Decision::Known(record.operation.clone()));
+    }
+    Err(Fault::new("REQUEST_ID_REUSED", format!("request id {id} was used for another request"))
+        .hint("use a new --request-id for a new request"))
+}
+
 /// What every request for a change says, checked; messages share fields, not a type.
 macro_rules! wish {
     ($kind:expr, $request:ident) => {
@@ -133,11 +143,13 @@ macro_rules! wish {
             methods: Default::default(),
             set_nginx: Default::default(),
             adopt: false,
+            allow_downgrade: false,
+            stop_after: None,
         }
     };
 }
 
-fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decision, Fault> {
+pub(super) fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decision, Fault> {
     let mut wish = wish!(OperationKind::Install, r);
     if let Some(known) = wish.known(state)? {
         return Ok(known);
@@ -159,6 +171,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
     };
     wish.busy(state)?;
     no_conflict(state, &wish.group, &wish.plugin, &digest)?;
+    not_pinned(state, &wish.group, &wish.plugin, &version)?;
     if let Some(release) = state.releases.get(&digest).filter(|_| !r.allow_shadow) {
         refuse_shadows(release.extras.iter().map(|e| e.path.as_str()))?;
     }
@@ -174,6 +187,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
     let before = present.is_some_and(|p| p.set_nginx);
     wish.set_nginx = [r.set_nginx.unwrap_or(before), before];
     wish.adopt = r.adopt;
+    wish.allow_downgrade = r.allow_downgrade;
     if previous == Some(digest)
         && wish.methods[0] == wish.methods[1]
         && wish.set_nginx[0] == wish.set_nginx[1]
@@ -204,7 +218,7 @@ fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Result<Decisi
     wish.operation(state, digest, version, previous, |nodes, waves| runbook::install(state, nodes, waves))
 }
 
-fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision, Fault> {
+pub(super) fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision, Fault> {
     let mut wish = wish!(OperationKind::Remove, r);
     if let Some(known) = wish.known(state)? {
         return Ok(known);
@@ -235,25 +249,12 @@ fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Result<Decision
         );
         return Err(Fault::new("NO_ADMIN_API", message).hint("give one node of the group an admin_listen"));
     }
+    wish.stop_after = policy::stop_after(&r.step)?;
     wish.target = present.target.clone();
     wish.methods[0] = present.method.clone();
     wish.set_nginx[0] = present.set_nginx;
     let version = state.releases.get(&release).map(|r| r.version.clone()).unwrap_or_default();
     wish.operation(state, release, version, None, |nodes, waves| runbook::remove(state, nodes, waves))
-}
-
-/// Whether `new` is lower than `old`, comparing their numeric parts; false when either has none.
-fn is_lower(new: &str, old: &str) -> bool {
-    let parts = |v: &str| -> Option<Vec<u64>> {
-        let v = v.strip_prefix('v').unwrap_or(v);
-        let core = v.split(['-', '+']).next()?;
-        // A made-up version of a plugin that names none compares with nothing.
-        if v.starts_with("0.0.0-") {
-            return None;
-        }
-        core.split('.').map(|p| p.parse().ok()).collect()
-    };
-    matches!((parts(new), parts(old)), (Some(new), Some(old)) if new < old)
 }
 
 impl Api {
@@ -264,13 +265,16 @@ impl Api {
     ) -> Result<Response<v1::OperationAccepted>, Status> {
         let (id, started) = match decision {
             Decision::Satisfied => {
-                return Ok(Response::new(v1::OperationAccepted { operation: None, started: false }));
+                return Ok(Response::new(v1::OperationAccepted::default()));
             }
             Decision::Known(id) => (id, true),
             Decision::Start(operation) if dry_run => {
                 let mut view = self.hub.view(|s| s.operation(&operation));
                 view.id.clear();
-                return Ok(Response::new(v1::OperationAccepted { operation: Some(view), started: false }));
+                return Ok(Response::new(v1::OperationAccepted {
+                    operation: Some(view),
+                    ..v1::OperationAccepted::default()
+                }));
             }
             Decision::Start(operation) => {
                 let wanted = operation.id.clone();
@@ -284,16 +288,18 @@ impl Api {
         };
         let view = self.hub.view(|s| s.state.operation(&id).map(|o| s.operation(o)));
         let view = view.map_err(|f| self.fail(&f))?;
-        Ok(Response::new(v1::OperationAccepted { operation: Some(view), started }))
+        Ok(Response::new(v1::OperationAccepted { operation: Some(view), started, preview: None }))
     }
 }
 
 impl Api {
     /// What somebody put on a node by hand is not replaced by accident.
-    fn nobody_elses(&self, operation: &Operation) -> Result<(), Fault> {
+    pub(super) fn nobody_elses(&self, operation: &Operation) -> Result<(), Fault> {
         let theirs = self.hub.inventory.with(|fleet| {
             let found = |node: &NodeId| {
-                fleet.status(node).is_some_and(|s| s.found.iter().any(|f| f.plugin == operation.plugin))
+                fleet.status(node).is_some_and(|s| {
+                    s.found.iter().any(|f| f.plugin == operation.plugin && f.placed.is_none())
+                })
             };
             operation.nodes().into_iter().find(|node| !operation.adopt && found(node))
         });
@@ -319,11 +325,65 @@ impl PluginService for Api {
         self.act(decision, r.dry_run).await
     }
 
+    async fn install_batch(
+        &self,
+        r: Request<v1::InstallBatchRequest>,
+    ) -> Result<Response<v1::BatchAccepted>, Status> {
+        self.begin_installs(r.into_inner()).await
+    }
+
+    async fn remove_batch(
+        &self,
+        r: Request<v1::RemoveBatchRequest>,
+    ) -> Result<Response<v1::BatchAccepted>, Status> {
+        self.begin_removals(r.into_inner()).await
+    }
+
+    async fn undo(&self, r: Request<v1::UndoRequest>) -> Result<Response<v1::OperationAccepted>, Status> {
+        self.as_leader().await?;
+        let r = r.into_inner();
+        let decision = self.hub.consensus.with_state(|s| decide_undo(s, &r)).map_err(|f| self.fail(&f))?;
+        if let Decision::Start(operation) = &decision {
+            self.nobody_elses(operation).map_err(|f| self.fail(&f))?;
+        }
+        self.act(decision, r.dry_run).await
+    }
+
+    async fn history(&self, r: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryResponse>, Status> {
+        self.as_leader().await?;
+        self.history_of(&r.into_inner()).map(Response::new).map_err(|f| self.fail(&f))
+    }
+
+    async fn pin(&self, r: Request<v1::PinRequest>) -> Result<Response<v1::PluginView>, Status> {
+        self.as_leader().await?;
+        let r = r.into_inner();
+        let command = self.decide_pin(&r).map_err(|f| self.fail(&f))?;
+        let wanted = v1::GetPluginRequest { name: r.name, group: r.group };
+        if !r.dry_run {
+            self.propose(command).await?;
+            return PluginService::get(self, Request::new(wanted)).await;
+        }
+        let mut state = self.hub.consensus.with_state(Clone::clone);
+        let at = LogStamp { index: state.generation + 1, offset: 0, proposed_at: Timestamp::now() };
+        let Command::Pin { version, .. } = &command else { return Err(self.not_leader()) };
+        let pinned = version.clone().unwrap_or_default();
+        apply(&mut state, at, command).map_err(|f| self.fail(&f))?;
+        let mut view = PluginService::get(self, Request::new(wanted)).await?;
+        view.get_mut().pinned = pinned;
+        Ok(view)
+    }
+
     async fn remove(&self, r: Request<v1::RemoveRequest>) -> Result<Response<v1::OperationAccepted>, Status> {
         self.as_leader().await?;
         let r = r.into_inner();
         let decision = self.hub.consensus.with_state(|s| decide_remove(s, &r)).map_err(|f| self.fail(&f))?;
-        self.act(decision, r.dry_run).await
+        let preview = match &decision {
+            Decision::Start(operation) if r.dry_run => Some(self.preview(operation).await),
+            _ => None,
+        };
+        let mut accepted = self.act(decision, r.dry_run).await?;
+        accepted.get_mut().preview = preview;
+        Ok(accepted)
     }
 
     async fn preview_remove(
@@ -332,29 +392,13 @@ impl PluginService for Api {
     ) -> Result<Response<v1::RemovePreview>, Status> {
         self.as_leader().await?;
         let r = r.into_inner();
-        let preview = self.hub.consensus.with_state(|s| {
-            let operation = match decide_remove(s, &r)? {
-                Decision::Start(operation) => *operation,
-                Decision::Known(id) => s.operation(&id)?.clone(),
-                Decision::Satisfied => return Err(Fault::new("INTERNAL", "a removal cannot be satisfied")),
-            };
-            Ok(v1::RemovePreview {
-                plugin: operation.plugin.to_string(),
-                version: operation.version.clone(),
-                group: operation.group.to_string(),
-                entities: Vec::new(),
-                files: match operation.method {
-                    Method::Path { .. } => 0,
-                    Method::Store | Method::Luarocks { .. } => s
-                        .releases
-                        .get(&operation.release)
-                        .map_or(0, |l| (l.files.len() + l.extras.len()) as u32),
-                },
-                nodes: operation.nodes().len() as u32,
-                waves: operation.policy.waves.clone(),
-            })
+        let operation = self.hub.consensus.with_state(|s| match decide_remove(s, &r)? {
+            Decision::Start(operation) => Ok(*operation),
+            Decision::Known(id) => s.operation(&id).cloned(),
+            Decision::Satisfied => Err(Fault::new("INTERNAL", "a removal cannot be satisfied")),
         });
-        preview.map(Response::new).map_err(|f: Fault| self.fail(&f))
+        let operation = operation.map_err(|f: Fault| self.fail(&f))?;
+        Ok(Response::new(self.preview(&operation).await))
     }
 
     async fn list(
@@ -381,19 +425,5 @@ impl PluginService for Api {
             )
         });
         view.map(Response::new).map_err(|f| self.fail(&f))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_lower;
-
-    #[test]
-    fn versions_compare_by_numbers() {
-        assert!(is_lower("1.9.0", "1.10.0"));
-        assert!(is_lower("1.0.0-1", "1.0.1"));
-        assert!(!is_lower("2.0.0", "1.9.9"));
-        assert!(!is_lower("0.0.0-ab12cd34", "1.0.0"));
-        assert!(!is_lower("scm", "1.0.0"));
     }
 }

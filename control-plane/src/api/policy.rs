@@ -6,7 +6,7 @@ use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1;
 
 use crate::rollout::waves;
-use crate::state::operation::{OnFailure, OperationKind, Policy, Preflight};
+use crate::state::operation::{OnFailure, OperationKind, Policy, Preflight, StepKind};
 
 const DEFAULT_NODE_DEADLINE_MS: u64 = 300_000;
 /// A deadline or a bake beyond a day is a typing error.
@@ -51,6 +51,7 @@ pub(super) fn policy(
         progress_deadline_ms: policy.progress_deadline_ms,
         pause_after: pause_after(&policy.pause_after, reached)?,
         on_failure: on_failure(kind, &policy.on_failure)?,
+        stop_after: None,
         waves,
     })
 }
@@ -69,6 +70,19 @@ fn on_failure(kind: OperationKind, text: &str) -> Result<OnFailure, Fault> {
             "leave --on-failure out",
         )),
         _ => Ok(wanted),
+    }
+}
+
+/// The step of a removal to stop after; its last one is the whole removal.
+pub(super) fn stop_after(step: &str) -> Result<Option<StepKind>, Fault> {
+    match step {
+        "" | "purge" => Ok(None),
+        "detach" => Ok(Some(StepKind::Detach)),
+        "disable" => Ok(Some(StepKind::Disable)),
+        other => Err(invalid(
+            format!("{other:?} is no step of a removal"),
+            "--step detach, disable or purge; without it all three",
+        )),
     }
 }
 

@@ -7,8 +7,8 @@ use tonic::{Response, Status};
 
 use super::{Api, request};
 use crate::rollout::runbook;
-use crate::state::operation::{Intervention, Operation, OperationKind, RequestKey};
-use crate::state::{Command, LogStamp, apply};
+use crate::state::operation::{Intervention, Operation, RequestKey};
+use crate::state::{ClusterState, Command, LogStamp, apply};
 
 /// How often an expansion is made anew when the operation moved between expanding and applying it.
 const TRIES: usize = 5;
@@ -24,7 +24,12 @@ pub(super) enum Wish {
 }
 
 impl Wish {
-    fn expand(&self, operation: &Operation, reason: &str) -> Result<Intervention, Fault> {
+    fn expand(
+        &self,
+        state: &ClusterState,
+        operation: &Operation,
+        reason: &str,
+    ) -> Result<Intervention, Fault> {
         let from = operation.cursor;
         Ok(match self {
             Self::Pause => Intervention::Pause,
@@ -38,10 +43,7 @@ impl Wish {
                 return Err(Fault::new("INVALID_REASON", message).hint("-m REASON"));
             }
             Self::Excuse { node } => Intervention::Excuse { node: request::node(node)? },
-            Self::Abort if operation.kind == OperationKind::Remove => {
-                Intervention::Abort { from, steps: Vec::new() }
-            }
-            Self::Abort => Intervention::Abort { from, steps: runbook::rollback(operation) },
+            Self::Abort => Intervention::Abort { from, steps: runbook::abort(state, operation) },
         })
     }
 
@@ -71,7 +73,7 @@ impl Api {
         for left in (0..TRIES).rev() {
             let command = self.hub.consensus.with_state(|state| {
                 let operation = state.operation(&asked.id)?;
-                let what = wish.expand(operation, &reason)?;
+                let what = wish.expand(state, operation, &reason)?;
                 let body = wish.body(&asked);
                 let request = RequestKey { id: id.clone(), body };
                 Ok(Command::Intervene { operation: asked.id.clone(), request, reason: reason.clone(), what })

@@ -13,6 +13,7 @@ use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, request};
+use crate::artifacts::sealed::is_sealed;
 use crate::state::command::Command;
 use crate::state::model::Release;
 
@@ -110,6 +111,11 @@ impl ArtifactService for Api {
             .map_err(|e| self.fail(&Fault::new("INVALID_DIGEST", format!("{e}"))))?;
         self.artifacts.ensure(&digest).await.map_err(|f| self.fail(&f))?;
         let bytes = self.artifacts.get(&digest).await.map_err(|f| self.fail(&f))?;
+        // Saved configurations go to the node that re-creates them and to nobody else.
+        if is_sealed(&bytes) {
+            let fault = Fault::new("ARTIFACT_NOT_FOUND", format!("{digest} is no release"));
+            return Err(self.fail(&fault.hint("kctl plugin list")));
+        }
         let chunks: Vec<_> = pieces(&bytes).map(|data| Ok(v1::Chunk { data: data.to_vec() })).collect();
         Ok(Response::new(tokio_stream::iter(chunks).boxed()))
     }

@@ -13,7 +13,8 @@ use kctl_shared::proto::raft::{self as pb, peer_service_server::PeerService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::store::{self, FileStore};
-use crate::raft::channel;
+use crate::raft::{Consensus, channel};
+use crate::state::members::Standing;
 
 fn limit() -> usize {
     usize::try_from(Limits::default().max_artifact()).unwrap_or(usize::MAX)
@@ -48,14 +49,25 @@ pub(super) async fn fetch(url: &str, insecure: bool, digest: &Digest) -> Result<
     Ok(bytes.into())
 }
 
+pub(super) async fn holdings(
+    url: &str,
+    insecure: bool,
+    asked: pb::HoldingsRequest,
+) -> Result<pb::HoldingsResponse, Fault> {
+    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+    let answer = client.holdings(asked).await;
+    answer.map(Response::into_inner).map_err(|s| Fault::from_status(&s).0)
+}
+
 #[derive(Clone, Debug)]
 pub struct PeerRpc {
     store: Arc<FileStore>,
+    consensus: Consensus,
 }
 
 impl PeerRpc {
-    pub(super) fn new(store: Arc<FileStore>) -> Self {
-        Self { store }
+    pub(super) fn new(store: Arc<FileStore>, consensus: Consensus) -> Self {
+        Self { store, consensus }
     }
 }
 
@@ -103,5 +115,20 @@ impl PeerService for PeerRpc {
     ) -> Result<Response<pb::StoreArtifactResponse>, Status> {
         let digest = parse(&r.into_inner().digest)?;
         Ok(Response::new(pb::StoreArtifactResponse { present: self.store.has(&digest) }))
+    }
+
+    async fn holdings(
+        &self,
+        r: Request<pb::HoldingsRequest>,
+    ) -> Result<Response<pb::HoldingsResponse>, Status> {
+        let pb::HoldingsRequest { member: asks, artifacts } = r.into_inner();
+        let removed = |m: &crate::state::members::Member| m.standing == Standing::Removed;
+        Ok(Response::new(pb::HoldingsResponse {
+            // Read first: what is missing may belong to a later index, never to an earlier one.
+            applied_index: self.consensus.applied_index(),
+            artifacts_missing: if artifacts { self.store.missing(&self.consensus) } else { 0 },
+            removed: self.consensus.with_state(|s| s.members.get(&asks).is_some_and(removed)),
+            epoch: self.consensus.epoch(),
+        }))
     }
 }

@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use kctl_shared::fault::Fault;
-use kctl_shared::proto::v1::{ListNodesResponse, ListOperationsResponse, ListPluginsResponse};
+use kctl_shared::proto::v1::{
+    AuditRequest, HistoryResponse, ListNodesResponse, ListOperationsResponse, ListPluginsResponse,
+};
 use serde::Deserialize;
 
 use super::{Context, Shared, refuse};
@@ -30,6 +32,14 @@ impl InGroup {
     }
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Audited {
+    plugin: String,
+    operation: String,
+    since_ms: u64,
+}
+
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/status", get(status))
@@ -38,8 +48,10 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/nodes/{id}", get(node))
         .route("/plugins", get(plugins))
         .route("/plugins/{name}", get(plugin))
+        .route("/plugins/{name}/history", get(history))
         .route("/operations", get(operations))
         .route("/operations/{id}", get(operation))
+        .route("/audit", get(audit))
 }
 
 async fn status(State(shared): Context) -> Response {
@@ -86,6 +98,18 @@ async fn plugin(State(shared): Context, Path(name): Path<String>, Query(within):
     }
 }
 
+async fn history(
+    State(shared): Context,
+    Path(name): Path<String>,
+    Query(within): Query<InGroup>,
+) -> Response {
+    let revisions = (shared.state.history)(within.group.as_deref(), &name);
+    if revisions.is_empty() {
+        return missing("PLUGIN_NOT_INSTALLED", format!("{name} has no history"), "kctl plugin list");
+    }
+    Json(HistoryResponse { revisions }).into_response()
+}
+
 async fn operations(State(shared): Context, Query(within): Query<InGroup>) -> Response {
     let view = shared.state.views.borrow().clone();
     let mut operations = view.operations.clone();
@@ -95,6 +119,12 @@ async fn operations(State(shared): Context, Query(within): Query<InGroup>) -> Re
     operations.extend(ended);
     operations.retain(|o| within.covers(&o.group));
     Json(ListOperationsResponse { operations }).into_response()
+}
+
+/// `?plugin=` and `?operation=` narrow it, `?since_ms=` to records of at most that age. As this member has it.
+async fn audit(State(shared): Context, Query(asked): Query<Audited>) -> Response {
+    let Audited { plugin, operation, since_ms } = asked;
+    Json((shared.state.audit)(&AuditRequest { plugin, operation, since_ms })).into_response()
 }
 
 async fn operation(State(shared): Context, Path(id): Path<String>) -> Response {

@@ -4,16 +4,20 @@
 //! `sled::Db::flush` stops short of fsync: after a power cut acknowledged writes are missing or the store does not open. So
 //! every durable write is batch, flush, then fdatasync of sled's `db` file, and the directory is synced once after opening.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
 
 /// Pages sled may keep in memory; the working set is small and cached above anyway.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
-/// Records larger than this are split: sled keeps bigger values in files of their own, which would need their own fsync.
+/// Records larger than this are split: sled keeps bigger values in files of their own, which are synced one by one.
 const CHUNK: usize = 32 * 1024;
 
 /// The port the log and the snapshots are written through; a test may put something unreliable behind it.
@@ -37,6 +41,9 @@ pub enum Change {
 pub struct SledDisk {
     db: sled::Db,
     file: File,
+    path: PathBuf,
+    /// Files of large values that are on the disk.
+    blobs: Mutex<BTreeSet<OsString>>,
     _lock: File,
 }
 
@@ -70,7 +77,36 @@ impl SledDisk {
         db.flush().map_err(|e| corrupt(path, e))?;
         file.sync_data().map_err(io)?;
         File::open(path).and_then(|d| d.sync_all()).map_err(io)?;
-        Ok(Self { db, file, _lock: lock })
+        let disk = Self { db, file, path: path.to_owned(), blobs: Mutex::default(), _lock: lock };
+        disk.sync_blobs().map_err(io)?;
+        Ok(disk)
+    }
+}
+
+impl SledDisk {
+    /// sled writes a large value, or a page that many values together made large, to a file of its own and never syncs it.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let dir = self.path.join("blobs");
+        let mut synced = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let present: BTreeSet<OsString> = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<_>>()?,
+            // Without the directory there is nothing in it; sled itself fails where it needs one.
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        for name in present.difference(&synced) {
+            match File::open(dir.join(name)) {
+                Ok(blob) => blob.sync_all()?,
+                // sled takes those away that it has copied elsewhere.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+                Err(other) => return Err(other),
+            }
+        }
+        if *synced != present {
+            File::open(&dir)?.sync_all()?;
+        }
+        *synced = present;
+        Ok(())
     }
 }
 
@@ -89,6 +125,10 @@ impl Disk for SledDisk {
         }
         self.db.apply_batch(batch).map_err(io::Error::other)?;
         self.db.flush().map_err(io::Error::other)?;
+        if mutant::is("no-fdatasync") {
+            return Ok(());
+        }
+        self.sync_blobs()?;
         self.file.sync_data()
     }
 
@@ -131,4 +171,21 @@ pub(super) fn join_large(records: Vec<Record>) -> Vec<u8> {
 /// Directory of one of the member's databases.
 pub(super) fn directory(data_dir: &Path, name: &str) -> PathBuf {
     data_dir.join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_files_of_their_own_are_synced_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = SledDisk::open(temp.path()).unwrap();
+        let large = vec![7; 1 << 20];
+        disk.write(vec![Change::Put(b"large".to_vec(), large.clone())]).unwrap();
+        let synced = disk.blobs.lock().unwrap().clone();
+        assert!(!synced.is_empty(), "sled put it elsewhere: {:?}", temp.path());
+        assert!(synced.iter().all(|name| temp.path().join("blobs").join(name).exists()));
+        assert_eq!(disk.scan(b"large").unwrap(), [(b"large".to_vec(), large)]);
+    }
 }

@@ -88,6 +88,12 @@ impl LogStore {
     }
 }
 
+/// Records of a log that begins behind `purged`.
+pub(super) fn begin(purged: LogId, vote: Vote) -> io::Result<Vec<Change>> {
+    let purged = Change::Put(PURGED.to_vec(), encode(&purged)?);
+    Ok(vec![purged, Change::Put(VOTE.to_vec(), encode(&vote)?)])
+}
+
 fn load(disk: &dyn Disk) -> io::Result<Memory> {
     let mut memory = Memory::default();
     for (key, value) in disk.scan(b"m/")? {
@@ -112,7 +118,9 @@ fn load(disk: &dyn Disk) -> io::Result<Memory> {
 }
 
 fn write_loop(disk: &dyn Disk, queue: &Receiver<(Vec<Change>, Done)>) {
-    while let Ok((mut changes, done)) = queue.recv() {
+    let mut changes = Vec::new();
+    while let Ok((first, done)) = queue.recv() {
+        changes.extend(first);
         let mut waiting = vec![done];
         while waiting.len() < GROUP
             && let Ok((more, done)) = queue.try_recv()
@@ -120,7 +128,11 @@ fn write_loop(disk: &dyn Disk, queue: &Receiver<(Vec<Change>, Done)>) {
             changes.extend(more);
             waiting.push(done);
         }
-        if let Err(error) = disk.write(changes) {
+        // What nobody waits for rides with what somebody does: a sync of its own would be in that one's way.
+        if changes.len() < GROUP && waiting.iter().all(|done| matches!(done, Done::Nobody)) {
+            continue;
+        }
+        if let Err(error) = disk.write(std::mem::take(&mut changes)) {
             tracing::error!(%error, "STORE_WRITE_FAILED: the log cannot be written; ending rather than guessing what is on the disk");
             std::process::exit(70);
         }
@@ -209,5 +221,38 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let mut changes = vec![Change::Put(PURGED.to_vec(), encode(&upto)?)];
         changes.extend(gone.into_keys().map(|index| Change::Delete(key(index))));
         self.durable(changes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::raft::disk::Record;
+
+    #[derive(Default)]
+    struct Counted(Mutex<Vec<usize>>);
+
+    impl Disk for Counted {
+        fn write(&self, changes: Vec<Change>) -> io::Result<()> {
+            self.0.lock().unwrap().push(changes.len());
+            Ok(())
+        }
+        fn scan(&self, _: &[u8]) -> io::Result<Vec<Record>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_synced_alone() {
+        let disk = Arc::new(Counted::default());
+        let mut log = LogStore::open(Path::new("/"), disk.clone()).unwrap();
+        let vote = Vote::new(1, 1);
+        for index in 1..4 {
+            log.save_committed(Some(LogId::new(vote.leader_id, index))).await.unwrap();
+        }
+        log.save_vote(&vote).await.unwrap();
+        assert_eq!(*disk.0.lock().unwrap(), [4]);
     }
 }

@@ -13,12 +13,20 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
+use super::Captured;
 use super::disk::{Change, Disk, corrupt, join_large, put_large};
 use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode};
-use crate::state::{ClusterState, LogStamp, apply};
+use crate::state::members::configured;
+use crate::state::{CONTROL_PLANE, ClusterState, LogStamp, apply_by};
 
 const HEAD: &[u8] = b"head";
 const BODY: &[u8] = b"snap/";
+const REMOVED: &[u8] = b"removed";
+
+fn removed_fault() -> Fault {
+    Fault::new("MEMBER_REMOVED", "this member was removed from its cluster and serves no more")
+        .hint("for another member: a new id, an empty data_dir and `join` in its configuration")
+}
 
 #[derive(Debug, Default)]
 struct Machine {
@@ -33,6 +41,12 @@ pub(super) struct StateMachine {
     machine: Arc<RwLock<Machine>>,
     disk: Arc<dyn Disk>,
     applied: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for StateMachine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StateMachine")
+    }
 }
 
 /// Which of the two snapshot slots is valid, and what it is a snapshot of.
@@ -63,6 +77,32 @@ impl StateMachine {
         read(&self.machine.read().unwrap_or_else(PoisonError::into_inner).state)
     }
 
+    pub(super) fn capture(&self) -> Captured {
+        let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        Captured { index: machine.applied.map_or(0, |id| id.index), state: machine.state.clone() }
+    }
+
+    /// Of the cluster this member belongs to; 0 while it belongs to none.
+    pub(super) fn epoch(&self) -> u64 {
+        let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        if machine.applied.is_some() { machine.state.epoch } else { 0 }
+    }
+
+    /// # Errors
+    /// `MEMBER_REMOVED`.
+    pub(super) fn is_member(&self) -> Result<(), Fault> {
+        let removed = self.disk.scan(REMOVED).map_err(|e| corrupt(Path::new("state"), e))?;
+        if removed.is_empty() { Ok(()) } else { Err(removed_fault()) }
+    }
+
+    /// Remembers for ever that this member was taken out of its cluster.
+    pub(super) fn mark_removed(&self) -> Fault {
+        if let Err(error) = self.disk.write(vec![Change::Put(REMOVED.to_vec(), vec![1])]) {
+            tracing::warn!(%error, "not written down; it is found out again at the next start");
+        }
+        removed_fault()
+    }
+
     pub(super) fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }
@@ -71,7 +111,7 @@ impl StateMachine {
         edit(&mut self.machine.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
+    pub(super) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
         let before = load_head(&*self.disk)?;
         let slot = before.as_ref().map_or(0, |h| 1 - h.slot);
         let head =
@@ -125,13 +165,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 match entry.payload {
                     EntryPayload::Blank => Outcomes::default(),
                     EntryPayload::Membership(membership) => {
+                        // A step between two configurations is none.
+                        if membership.get_joint_config().len() == 1 {
+                            let nodes = membership.nodes().map(|(id, n)| (*id, n.clone())).collect();
+                            let at = LogStamp { index, offset: 0, proposed_at: m.state.clock };
+                            configured(&mut m.state, at, &nodes, &membership.voter_ids().collect());
+                        }
                         m.membership = StoredMembership::new(Some(entry.log_id), membership);
                         Outcomes::default()
                     }
                     EntryPayload::Normal(batch) => {
                         let stamp = |offset| LogStamp { index, offset, proposed_at: batch.proposed_at };
-                        let commands = batch.commands.into_iter().zip(0..);
-                        Outcomes(commands.map(|(c, offset)| apply(&mut m.state, stamp(offset), c)).collect())
+                        let who = batch.by.into_iter().map(Some).chain(std::iter::repeat(None));
+                        let commands = batch.commands.into_iter().zip(who).zip(0..);
+                        let state = &mut m.state;
+                        Outcomes(
+                            commands
+                                .map(|((c, who), offset)| {
+                                    let who = who.as_deref().unwrap_or(CONTROL_PLANE);
+                                    apply_by(state, stamp(offset), who, c)
+                                })
+                                .collect(),
+                        )
                     }
                 }
             });

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::transport::Channel;
 
+use super::machine::StateMachine;
 use super::types::{FORMAT, MemberAddress, Snapshot, TypeConfig, Vote, decode, encode};
 
 /// Bytes of one piece of a snapshot on its way.
@@ -35,9 +36,10 @@ pub(crate) fn channel(url: &str, insecure: bool) -> Result<Channel, kctl_shared:
     Ok(endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)?.connect_lazy())
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Network {
     pub insecure: bool,
+    pub machine: StateMachine,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -49,13 +51,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE)
         });
-        Peer { client: client.map_err(|f| f.to_string()) }
+        Peer { client: client.map_err(|f| f.to_string()), machine: self.machine.clone() }
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Peer {
     client: Result<RaftServiceClient<Channel>, String>,
+    machine: StateMachine,
 }
 
 fn unreachable(what: impl ToString) -> RPCError<TypeConfig> {
@@ -76,7 +78,8 @@ impl Peer {
         let network = |e: std::io::Error| RPCError::Network(NetworkError::new(&e));
         let mut client = self.client()?;
         let payload = encode(request).map_err(network)?;
-        let envelope = pb::Envelope { kind: kind.into(), version: FORMAT.into(), payload };
+        let epoch = self.machine.epoch();
+        let envelope = pb::Envelope { kind: kind.into(), version: FORMAT.into(), payload, epoch };
         match tokio::time::timeout(ttl, client.call(envelope)).await {
             Ok(Ok(answer)) => decode(&answer.into_inner().payload).map_err(network),
             Ok(Err(status)) => Err(unreachable(status)),
@@ -131,10 +134,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let lost = |e: String| StreamingError::from(Unreachable::new(&AnyError::error(e)));
         let mut client = self.client.clone().map_err(lost)?;
         let head = encode(&(vote, snapshot.meta)).map_err(network)?;
+        let epoch = self.machine.epoch();
         let piece = |kind: &str, payload: Vec<u8>| pb::Envelope {
             kind: kind.into(),
             version: FORMAT.into(),
             payload,
+            epoch,
         };
         let mut pieces = vec![piece("head", head)];
         pieces.extend(snapshot.snapshot.chunks(PIECE).map(|c| piece("piece", c.to_vec())));

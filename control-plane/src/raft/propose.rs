@@ -33,9 +33,12 @@ pub enum ProposeError {
 
 type Answer = oneshot::Sender<Result<Vec<Outcome>, ProposeError>>;
 
+/// Commands of one caller, who that is, and where the outcomes go.
+type Proposal = (Vec<Command>, String, Answer);
+
 #[derive(Clone, Debug)]
 pub(super) struct Proposals {
-    queue: mpsc::Sender<(Vec<Command>, Answer)>,
+    queue: mpsc::Sender<Proposal>,
 }
 
 impl Proposals {
@@ -45,27 +48,33 @@ impl Proposals {
         Self { queue }
     }
 
-    pub(super) async fn propose(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+    pub(super) async fn propose(
+        &self,
+        commands: Vec<Command>,
+        who: String,
+    ) -> Result<Vec<Outcome>, ProposeError> {
         let (tx, rx) = oneshot::channel();
-        self.queue.send((commands, tx)).await.map_err(|_| ProposeError::ShuttingDown)?;
+        self.queue.send((commands, who, tx)).await.map_err(|_| ProposeError::ShuttingDown)?;
         rx.await.map_err(|_| ProposeError::ShuttingDown)?
     }
 }
 
-async fn gather(raft: Raft<TypeConfig, StateMachine>, mut waiting: mpsc::Receiver<(Vec<Command>, Answer)>) {
+async fn gather(raft: Raft<TypeConfig, StateMachine>, mut waiting: mpsc::Receiver<Proposal>) {
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    while let Some((mut commands, answer)) = waiting.recv().await {
+    while let Some((mut commands, who, answer)) = waiting.recv().await {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let mut by = vec![who; commands.len()];
         let mut answers = vec![(commands.len(), answer)];
         while commands.len() < MAX_COMMANDS
-            && let Ok((more, answer)) = waiting.try_recv()
+            && let Ok((more, who, answer)) = waiting.try_recv()
         {
+            by.extend(std::iter::repeat_n(who, more.len()));
             answers.push((more.len(), answer));
             commands.extend(more);
         }
         let raft = raft.clone();
         tokio::spawn(async move {
-            let batch = CommandBatch { proposed_at: Timestamp::now(), commands };
+            let batch = CommandBatch { proposed_at: Timestamp::now(), commands, by };
             let result = raft.client_write(batch).await;
             drop(slot);
             match result {

@@ -1,5 +1,6 @@
 //! The receiving end of [`super::network`].
 
+use kctl_shared::fault::Fault;
 use kctl_shared::proto::raft::{self as pb, raft_service_server::RaftService};
 use openraft::Raft;
 use serde::Serialize;
@@ -15,6 +16,21 @@ const MAX_SNAPSHOT: usize = 512 * 1024 * 1024;
 #[derive(Clone)]
 pub struct RaftRpc {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
+    pub(super) machine: StateMachine,
+}
+
+impl RaftRpc {
+    /// Two clusters that share addresses, one of them restored from a backup of the other, must not mix.
+    fn same_cluster(&self, envelope: &pb::Envelope) -> Result<(), Status> {
+        let (theirs, ours) = (envelope.epoch, self.machine.epoch());
+        if theirs == 0 || ours == 0 || theirs == ours {
+            return Ok(());
+        }
+        let message = format!("the sender's cluster is of epoch {theirs}, this one of epoch {ours}");
+        Err(Fault::new("CLUSTER_MISMATCH", message)
+            .hint("stop the members of the cluster that was replaced")
+            .to_status(None))
+    }
 }
 
 impl std::fmt::Debug for RaftRpc {
@@ -29,7 +45,7 @@ fn open<T: DeserializeOwned>(envelope: &pb::Envelope) -> Result<T, Status> {
 
 fn seal<T: Serialize>(kind: &str, answer: &T) -> Result<Response<pb::Envelope>, Status> {
     let payload = encode(answer).map_err(|e| Status::internal(e.to_string()))?;
-    Ok(Response::new(pb::Envelope { kind: kind.into(), version: FORMAT.into(), payload }))
+    Ok(Response::new(pb::Envelope { kind: kind.into(), version: FORMAT.into(), payload, epoch: 0 }))
 }
 
 fn failed(error: impl std::fmt::Display) -> Status {
@@ -40,6 +56,7 @@ fn failed(error: impl std::fmt::Display) -> Status {
 impl RaftService for RaftRpc {
     async fn call(&self, r: Request<pb::Envelope>) -> Result<Response<pb::Envelope>, Status> {
         let r = r.into_inner();
+        self.same_cluster(&r)?;
         match r.kind.as_str() {
             "append" => seal(&r.kind, &self.raft.append_entries(open(&r)?).await.map_err(failed)?),
             "vote" => seal(&r.kind, &self.raft.vote(open(&r)?).await.map_err(failed)?),
@@ -52,6 +69,7 @@ impl RaftService for RaftRpc {
     async fn snapshot(&self, r: Request<Streaming<pb::Envelope>>) -> Result<Response<pb::Envelope>, Status> {
         let mut stream = r.into_inner();
         let head = stream.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        self.same_cluster(&head)?;
         let (vote, meta): (Vote, SnapshotMeta) = open(&head)?;
         let mut body = Vec::new();
         while let Some(piece) = stream.message().await? {

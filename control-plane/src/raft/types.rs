@@ -7,23 +7,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::state::command::{Command, Event, Rejection};
+pub use crate::state::members::MemberAddress;
 
 /// Format of everything this module writes to disk or sends to a peer. Raised on an incompatible change.
 pub(super) const FORMAT: u8 = 1;
-
-/// Where a member is reached, as URLs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberAddress {
-    pub raft: String,
-    pub grpc: String,
-    pub http: String,
-}
 
 /// One log entry: the commands of several concurrent callers share it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandBatch {
     pub proposed_at: Timestamp,
     pub commands: Vec<Command>,
+    /// Who asked for each of them, as they say; none: the control plane itself.
+    #[serde(default)]
+    pub by: Vec<String>,
 }
 
 impl fmt::Display for CommandBatch {

@@ -69,13 +69,14 @@ pub(crate) fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &
         StepKind::Preflight => release.is_some_and(|r| answer.preflighted.as_ref().is_some_and(|p| p.is(&r))),
         StepKind::Enable => release.is_some() && loaded(&release),
         StepKind::Disable => loaded(&None),
-        StepKind::Purge => answer.staged.is_empty() && answer.stage == Stage::Absent,
+        // One that joined with a plugin of that name is not disabled by others' removal; it is told of as found there.
+        StepKind::Purge => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs),
         StepKind::Restore => loaded(&before) || (before.is_none() && theirs),
         StepKind::Unstage => match &before {
             Some(before) => has(before) && answer.staged.len() == 1,
             None => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs),
         },
-        StepKind::Detach => false,
+        StepKind::Detach | StepKind::Attach => false,
     }
 }
 
@@ -83,8 +84,8 @@ pub(crate) fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &
 fn former(round: &Round<'_>, node: &NodeId) -> Option<ReleaseRef> {
     let operation: &Operation = round.operation;
     let plugin = round.state.plugin(&operation.group, &operation.plugin)?;
-    let previous = operation.previous.filter(|_| plugin.target.includes(node))?;
-    round.state.release_ref(&previous, &operation.previous_method, operation.previous_set_nginx)
+    let (release, method, set_nginx) = operation.before().filter(|_| plugin.target.includes(node))?;
+    round.state.release_ref(&release, method, set_nginx)
 }
 
 fn reason(round: &Round<'_>, node: &NodeId, answer: Option<&PluginStatus>, since: Timestamp) -> WaitingOn {
@@ -188,7 +189,7 @@ pub(crate) fn summary(operation: &Operation, step: &Step) -> String {
         }
         StepKind::Purge | StepKind::Unstage => "have no files left",
         StepKind::Restore => "are as before",
-        StepKind::Detach => "",
+        StepKind::Detach | StepKind::Attach => "",
     };
     format!("{verified}/{all} nodes {what}")
 }

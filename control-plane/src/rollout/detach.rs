@@ -1,7 +1,7 @@
 //! The part of a removal that concerns Kong's plugin entities: who works on them, which may go, when none is left, and
 //! what happens when one comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::EntityReport;
@@ -10,7 +10,7 @@ use kctl_shared::time::Timestamp;
 use super::fleet::{Liveness, Report};
 use super::{Round, WaitingOn, runbook};
 use crate::state::command::Command;
-use crate::state::operation::{OperationKind, Phase, Step, StepKind};
+use crate::state::operation::{EntityWork, Phase, Step, StepKind};
 
 /// How long an agent may work on an entity task after its last acknowledged heartbeat was sent.
 pub const LEASE_MS: u64 = 10_000;
@@ -22,21 +22,18 @@ const EMPTY_SCANS: u64 = 2;
 const MAX_RERECORDED: u32 = 3;
 
 /// Keeps an applier at work, and takes the operation back to detaching when an entity turns up after that barrier.
-pub(crate) fn watch(round: &mut Round<'_>, step: &Step) -> Option<Command> {
+///
+/// `appliers`: nodes that work on entities for any operation.
+pub(crate) fn watch(round: &mut Round<'_>, step: &Step, appliers: &mut BTreeSet<NodeId>) -> Option<Command> {
     let operation = round.operation;
-    let scanning = operation.kind == OperationKind::Remove
-        && !operation.is_past_return()
-        && matches!(step.kind, StepKind::Detach | StepKind::Disable | StepKind::Purge);
-    if !scanning {
-        return None;
-    }
-    if let Some(command) = keep_applier(round) {
+    let work = operation.entity_work()?;
+    if let Some(command) = keep_applier(round, appliers) {
         return Some(command);
     }
-    if step.kind == StepKind::Detach {
+    if step.kind == StepKind::Detach || work != EntityWork::Detach {
         return None;
     }
-    let found = report(round)?.0.entities.len();
+    let found = applier_report(round)?.0.entities.len();
     if found == 0 {
         return None;
     }
@@ -58,7 +55,7 @@ pub(crate) fn watch(round: &mut Round<'_>, step: &Step) -> Option<Command> {
 pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
     let operation = round.operation;
     let applier = operation.applier.as_ref()?.node.clone();
-    let Some((task, scan)) = report(round) else {
+    let Some((task, scan)) = applier_report(round) else {
         let message = format!("{applier} is scanning Kong's plugin configurations");
         round.waiting.push(waiting_on(round, &applier, "IN_PROGRESS", message));
         return None;
@@ -78,10 +75,16 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
             round.waiting.push(recreated(round, unknown.len()));
             return None;
         }
+        let Some(saved) = task.saved else {
+            let message = format!("{applier} is handing {} plugin configurations over", unknown.len());
+            round.waiting.push(waiting_on(round, &applier, "IN_PROGRESS", message));
+            return None;
+        };
         return Some(Command::RecordEntities {
             operation: operation.id.clone(),
             step: operation.cursor,
             entities: unknown,
+            saved: Some(saved),
         });
     }
     let Some(empty_since) = scan.empty_since.filter(|_| task.empty_in_a_row >= EMPTY_SCANS) else {
@@ -108,6 +111,9 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
         });
         return None;
     }
+    if let Some(cause) = operation.asks_after(operation.cursor) {
+        return Some(Command::Hold { operation: operation.id.clone(), from: operation.cursor, cause });
+    }
     Some(Command::AdvanceCursor {
         operation: operation.id.clone(),
         from: operation.cursor,
@@ -115,14 +121,11 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
     })
 }
 
-/// The fence: a scan that began after `after` and found nothing. `None` when it is there.
+/// The fence: a scan that found nothing, and that began after the last node had dropped the plugin, for it answers the
+/// grant that was given then. `None` when it is there.
 pub(crate) fn fence(round: &Round<'_>, after: Timestamp) -> Option<WaitingOn> {
-    match report(round) {
-        Some((task, scan))
-            if task.entities.is_empty() && task.waiting.is_none() && scan.scanned_at > after =>
-        {
-            None
-        }
+    match applier_report(round) {
+        Some((task, _)) if task.entities.is_empty() && task.waiting.is_none() => None,
         _ => {
             let node = round.operation.applier.as_ref().map(|a| a.node.clone());
             let message = "one more scan for plugin configurations".to_owned();
@@ -132,14 +135,14 @@ pub(crate) fn fence(round: &Round<'_>, after: Timestamp) -> Option<WaitingOn> {
 }
 
 /// The applier's answer to its present grant, if it has finished a scan under it.
-fn report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport, &'a Report)> {
+pub(crate) fn applier_report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport, &'a Report)> {
     let applier = round.operation.applier.as_ref()?;
     let report = round.heard(&applier.node)?;
     let task = report.status.task.as_ref().filter(|t| t.grant == applier.grant)?;
     (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
 }
 
-fn keep_applier(round: &mut Round<'_>) -> Option<Command> {
+fn keep_applier(round: &mut Round<'_>, appliers: &mut BTreeSet<NodeId>) -> Option<Command> {
     let operation = round.operation;
     if let Some(applier) = &operation.applier {
         if round.fleet.can_apply(&applier.node, round.now) {
@@ -154,10 +157,15 @@ fn keep_applier(round: &mut Round<'_>) -> Option<Command> {
             return None;
         }
     }
-    let mut candidates = round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api);
-    match candidates.find(|(id, _)| round.fleet.can_apply(id, round.now)) {
-        Some((node, _)) => {
-            Some(Command::AssignApplier { operation: operation.id.clone(), node: node.clone() })
+    let candidates = round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api);
+    let able: Vec<_> =
+        candidates.map(|(id, _)| id).filter(|id| round.fleet.can_apply(id, round.now)).collect();
+    // A node works on one task at a time, so that one without is better.
+    match able.iter().find(|node| !appliers.contains(**node)).or(able.first()).copied() {
+        Some(node) => {
+            appliers.insert(node.clone());
+            let replaces = operation.applier.as_ref().map(|a| a.grant);
+            Some(Command::AssignApplier { operation: operation.id.clone(), node: node.clone(), replaces })
         }
         None => {
             let nodes: Vec<_> =
@@ -185,7 +193,7 @@ fn recreated(round: &Round<'_>, count: usize) -> WaitingOn {
     WaitingOn { node: None, reason: "ENTITY_RECREATED".into(), message, since }
 }
 
-fn waiting_on(round: &Round<'_>, node: &NodeId, reason: &str, message: String) -> WaitingOn {
+pub(crate) fn waiting_on(round: &Round<'_>, node: &NodeId, reason: &str, message: String) -> WaitingOn {
     let since = match reason {
         "AGENT_UNREACHABLE" => round.fleet.seen(node),
         _ => round.operation.current().and_then(|s| s.started_at).unwrap_or(round.now),

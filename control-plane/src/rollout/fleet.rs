@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kctl_shared::name::NodeId;
+use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::{Grant, KongState, NodeStatus, PluginStatus};
 use kctl_shared::time::Timestamp;
 
@@ -20,6 +20,17 @@ pub struct Fleet {
     pub reports: BTreeMap<NodeId, Report>,
     /// When this leader took over; nothing before it is known.
     pub leader_since: Timestamp,
+    /// Nodes that are not taken in because they follow a cluster of another epoch.
+    pub refused: BTreeMap<NodeId, Refused>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// That it follows.
+    pub epoch: u64,
+    pub group: GroupName,
+    /// When it asked last.
+    pub since: Timestamp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,8 +42,7 @@ pub struct Report {
     pub last_seen: Timestamp,
     /// The agent may still act on an entity task until then, if the acknowledgement reached it.
     pub lease_until: Timestamp,
-    /// When the entity task's scan counter last rose, and since when its scans have been empty.
-    pub scanned_at: Timestamp,
+    /// Since when the entity task's scans have been empty.
     pub empty_since: Option<Timestamp>,
     /// Since when its Kong has not been running, or not been ready.
     pub troubled_since: Option<Timestamp>,

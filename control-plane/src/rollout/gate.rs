@@ -53,9 +53,8 @@ pub(crate) fn gate(round: &mut Round<'_>, step: &Step) -> Gate {
             return Gate::Closed(None);
         }
     }
-    if operation.asks_after(cursor) {
+    if let Some(cause) = operation.asks_after(cursor) {
         let operation = operation.id.clone();
-        let cause = Cause::Wave(step.wave);
         return Gate::Closed(Some(Command::Hold { operation, from: cursor, cause }));
     }
     Gate::Open
@@ -144,6 +143,13 @@ pub(crate) fn held(id: &str, hold: &Hold) -> WaitingOn {
             "WAVE_PAUSED",
             format!(
                 "wave {wave} is in place; go on: kctl operation promote {id}, or kctl operation abort {id}"
+            ),
+        ),
+        Cause::Step(kind) => (
+            "STEP_DONE",
+            format!(
+                "{} is done, and there the removal was to stop; go on: kctl operation resume {id}, or kctl operation abort {id}",
+                kind.as_str()
             ),
         ),
         Cause::Failure(failure) => (

@@ -9,7 +9,7 @@ use kctl_shared::name::NodeId;
 
 use super::waves;
 use crate::state::model::{ClusterState, Target};
-use crate::state::operation::{Operation, Step, StepKind, Verdict};
+use crate::state::operation::{Operation, OperationKind, Step, StepKind, Verdict};
 
 /// Stage and preflight everywhere, then enable in waves; nodes without an Admin API first, because an Admin API must not
 /// accept configuration that some node could not run.
@@ -44,6 +44,32 @@ pub fn rollback(operation: &Operation) -> Vec<Step> {
     let staged = operation.touched(&[StepKind::Stage, StepKind::Preflight, StepKind::Enable]);
     let restore = (!enabled.is_empty()).then(|| Step::new(StepKind::Restore, 0, enabled));
     restore.into_iter().chain([Step::new(StepKind::Unstage, 0, staged)]).collect()
+}
+
+/// What a removal took away, in the reverse of its order: nodes that may have dropped the plugin, those with an Admin API
+/// last, and then the entities. Empty when it took nothing away.
+pub fn compensation(state: &ClusterState, operation: &Operation) -> Vec<Step> {
+    let mut named = BTreeSet::new();
+    let mut again: Vec<Vec<NodeId>> = Vec::new();
+    for step in operation.steps.iter().rev().filter(|s| s.kind == StepKind::Disable) {
+        let dropped =
+            step.nodes.iter().filter(|(_, entry)| entry.grant.is_some()).map(|(node, _)| node.clone());
+        let (admin, plain): (Vec<_>, Vec<_>) =
+            dropped.filter(|node| named.insert(node.clone())).partition(|node| has_admin_api(state, node));
+        again.extend([plain, admin].into_iter().filter(|nodes| !nodes.is_empty()));
+    }
+    again.sort_by_key(|nodes| nodes.iter().any(|node| has_admin_api(state, node)));
+    let restore = again.into_iter().zip(1..).map(|(nodes, wave)| Step::new(StepKind::Restore, wave, nodes));
+    let attach = state.has_to_attach(operation).then(|| Step::new(StepKind::Attach, 0, []));
+    restore.chain(attach).collect()
+}
+
+/// How an operation is called off.
+pub fn abort(state: &ClusterState, operation: &Operation) -> Vec<Step> {
+    match operation.kind {
+        OperationKind::Remove => compensation(state, operation),
+        OperationKind::Install | OperationKind::Upgrade => rollback(operation),
+    }
 }
 
 /// The step that is interrupted once more, and all that was to follow. Nodes that failed begin anew, or all that are not

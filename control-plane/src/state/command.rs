@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::spec::{Failure, Grant};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::model::{NodeFacts, Release};
+use super::members::MemberAddress;
+use super::model::{NodeFacts, Release, SealingKey};
 use super::operation::{Cause, Intervention, Operation, OperationId, Phase, RequestKey, Step, Verdict};
 
 /// Where in the log a command stands, and when its proposer says it was proposed. `apply` clamps the time so that it
@@ -35,6 +37,8 @@ pub enum Command {
     RegisterRelease { release: Release },
     /// Already expanded into steps by the leader, so that members of different versions cannot expand differently.
     StartOperation { operation: Box<Operation> },
+    /// All of them begin, or none does.
+    StartBatch { operations: Vec<Operation> },
     /// Lets nodes of the current step act.
     Dispatch { operation: OperationId, step: usize, nodes: Vec<NodeId> },
     /// What became of nodes of the current step, as their agents proved it.
@@ -43,10 +47,32 @@ pub enum Command {
     AdvanceCursor { operation: OperationId, from: usize, summary: String },
     /// Interrupts the current step and goes on with other steps: a rollback, or a removal that must detach again.
     Reroute { operation: OperationId, from: usize, phase: Phase, error: Option<Failure>, steps: Vec<Step> },
-    /// Chooses the node that works on plugin entities.
-    AssignApplier { operation: OperationId, node: NodeId },
-    /// Records entities as deletable, id to "scope target".
-    RecordEntities { operation: OperationId, step: usize, entities: BTreeMap<String, String> },
+    /// Chooses the node that works on plugin entities in place of the applier that has this grant.
+    AssignApplier {
+        operation: OperationId,
+        node: NodeId,
+        #[serde(default)]
+        replaces: Option<Grant>,
+    },
+    /// Records entities as deletable, id to "scope target". A majority of members holds them whole, sealed, as `saved`.
+    RecordEntities {
+        operation: OperationId,
+        step: usize,
+        entities: BTreeMap<String, String>,
+        #[serde(default)]
+        saved: Option<Digest>,
+    },
+    /// The recorded entities are there again, but for those that Kong refused: id to its words.
+    ConcludeAttach {
+        operation: OperationId,
+        from: usize,
+        refused: BTreeMap<String, Failure>,
+        summary: String,
+    },
+    /// The only version that the plugin may be changed to; `None`: any.
+    Pin { group: GroupName, plugin: PluginName, version: Option<String> },
+    /// What saved entities are sealed with where members are not given a key of their own.
+    MintSealingKey { key: SealingKey },
     /// Ends an operation whose steps are all over.
     FinishOperation { operation: OperationId, phase: Phase },
     /// Nodes of the current wave that were verified and are not healthy any more, before the barrier was passed.
@@ -57,6 +83,12 @@ pub enum Command {
     Intervene { operation: OperationId, request: RequestKey, reason: String, what: Intervention },
     /// A node that an operation ended without is rid of the plugin after all.
     ForgetLeftover { group: GroupName, plugin: PluginName, node: NodeId },
+    /// A person lets another member in.
+    AdmitMember { id: u64, address: MemberAddress, reason: String },
+    /// A person takes a member out for ever.
+    DismissMember { id: u64, reason: String },
+    /// A person lets a node follow this cluster that followed one of another epoch.
+    ApproveNode { node: NodeId, epoch: u64, reason: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +102,17 @@ pub enum Event {
     Rerouted { operation: OperationId, step: usize },
     ApplierAssigned { operation: OperationId, node: NodeId },
     EntitiesRecorded { operation: OperationId, count: usize },
+    EntitiesAttached { operation: OperationId, refused: usize },
+    SealingKeyMinted,
+    Pinned { plugin: String, version: Option<String> },
     OperationFinished { operation: OperationId, phase: Phase },
     Relapsed { operation: OperationId, step: usize, nodes: Vec<NodeId> },
     Held { operation: OperationId, step: usize },
     Intervened { operation: OperationId, verb: String },
     LeftoverForgotten { node: NodeId, plugin: String },
+    MemberAdmitted { id: u64 },
+    MemberDismissed { id: u64 },
+    NodeApproved { node: NodeId },
 }
 
 /// The domain's "no": the same type that clients see.

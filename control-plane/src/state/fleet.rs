@@ -6,7 +6,7 @@ use kctl_shared::spec::{KongFacts, KongState};
 
 use super::command::{Command, Event, LogStamp, Rejection};
 use super::model::{ClusterState, Node, NodeFacts, Target};
-use super::operation::{NodeStep, Operation, OperationKind, StepKind};
+use super::operation::{NodeStep, Operation, OperationKind, Phase, StepKind};
 
 /// What has to be committed of a node that presents itself or reports, if decisions would see anything new.
 pub fn presented(
@@ -81,6 +81,26 @@ pub(super) fn register_node(
     Ok(vec![Event::NodeRegistered { node: id, joined }])
 }
 
+/// Its agent may go from a cluster of `epoch` to this one; what is on the node stays as it is.
+pub(super) fn approve(
+    state: &mut ClusterState,
+    at: LogStamp,
+    node: NodeId,
+    epoch: u64,
+) -> Result<Vec<Event>, Rejection> {
+    if epoch == state.epoch || epoch == 0 {
+        return Err(Rejection::new(
+            "NOTHING_TO_APPROVE",
+            format!("node {node} follows no cluster of another epoch"),
+        )
+        .hint("kctl node list"));
+    }
+    if state.approved.insert(node.clone(), epoch) != Some(epoch) {
+        state.generation = at.index;
+    }
+    Ok(vec![Event::NodeApproved { node }])
+}
+
 /// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,
 /// or the last of them that is not over, names it. Its agent stages and preflights on its own before it enables.
 pub(super) fn include(operation: &mut Operation, node: &NodeId) {
@@ -91,6 +111,8 @@ pub(super) fn include(operation: &mut Operation, node: &NodeId) {
     let kinds: &[StepKind] = match operation.kind {
         _ if mutant::is("frozen-members") => &[],
         OperationKind::Remove if mutant::is("joiner-straight-to-active") => &[],
+        // A removal that was called off: nothing is attached before the node has it.
+        OperationKind::Remove if operation.phase == Phase::RollingBack => &[StepKind::Restore],
         OperationKind::Install | OperationKind::Upgrade => &[StepKind::Enable],
         OperationKind::Remove => &[StepKind::Disable, StepKind::Purge],
     };

@@ -67,7 +67,7 @@ pub(super) fn hold(
     let operation = at_step(state, id, from)?;
     let fits = operation.phase == Phase::Progressing
         && match &cause {
-            Cause::Wave(wave) => operation.asks_after(from) && operation.steps[from].wave == *wave,
+            Cause::Wave(_) | Cause::Step(_) => operation.asks_after(from).as_ref() == Some(&cause),
             Cause::Failure(_) => true,
             Cause::Person { .. } => false,
         };
@@ -77,6 +77,7 @@ pub(super) fn hold(
     let reason = match &cause {
         Cause::Failure(failure) => format!("{} {}", failure.code, failure.message),
         Cause::Wave(wave) => format!("after wave {wave}"),
+        Cause::Step(kind) => format!("after {}", kind.as_str()),
         Cause::Person { reason } => reason.clone(),
     };
     let note = Note { at: at.proposed_at, verb: "hold".into(), node: None, reason };

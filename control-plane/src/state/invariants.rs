@@ -1,6 +1,6 @@
 //! What must hold in every reachable state; checked by tests, simulation and model, never repaired.
 
-use kctl_shared::name::PluginName;
+use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::Stage;
 
 use super::model::ClusterState;
@@ -80,20 +80,24 @@ fn check_interventions(operation: &Operation, fail: &mut impl FnMut(&'static str
     }
 }
 
-/// While a removal has not passed its detach barrier, no node's spec shows the plugin below `Enabled`.
+/// While a removal has not passed its detach barrier, and while entities are being re-created, no node's spec shows the
+/// plugin below `Enabled`.
 fn check_specs(state: &ClusterState, operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
     let detached = operation.steps.iter().any(|s| s.kind == StepKind::Detach && s.phase == StepPhase::Done);
-    if operation.kind != OperationKind::Remove || detached {
+    let attaching = operation.current().is_some_and(|s| s.kind == StepKind::Attach);
+    if !attaching && (operation.kind != OperationKind::Remove || detached) {
         return;
     }
-    for (node, _) in state.nodes_of(&operation.group).filter(|(n, _)| operation.target.includes(n)) {
+    let excused = &operation.interventions.excused;
+    let bound = |node: &NodeId| operation.target.includes(node) && !(attaching && excused.contains_key(node));
+    for (node, _) in state.nodes_of(&operation.group).filter(|(n, _)| bound(n)) {
         if stage_in_spec(state, node, &operation.plugin) < Stage::Enabled {
             fail("enabled-while-configuration-may-refer", format!("{node}: {}", operation.plugin));
         }
     }
 }
 
-fn stage_in_spec(state: &ClusterState, node: &kctl_shared::name::NodeId, plugin: &PluginName) -> Stage {
+fn stage_in_spec(state: &ClusterState, node: &NodeId, plugin: &PluginName) -> Stage {
     match node_spec(state, node).plugins.get(plugin) {
         Some(p) if p.enabled.is_some() => Stage::Enabled,
         Some(p) if !p.staged.is_empty() => Stage::Installed,

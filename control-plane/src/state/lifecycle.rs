@@ -1,13 +1,16 @@
 //! How an operation begins and ends.
 
 use kctl_shared::spec::Grant;
+use kctl_shared::version;
 
 use super::catalogue;
 use super::command::{Event, LogStamp, Rejection};
 use super::fleet;
+use super::history;
 use super::leftovers;
 use super::model::{ClusterState, KEPT_OPERATIONS, Plugin, RequestRecord};
-use super::operation::{Operation, OperationKind, Phase};
+use super::operation::{Operation, OperationKind, Phase, StepKind};
+use super::pin;
 
 pub(super) fn start(
     state: &mut ClusterState,
@@ -46,6 +49,7 @@ pub(super) fn start(
         installed_at: at.proposed_at,
         method: operation.method.clone(),
         set_nginx: operation.set_nginx,
+        pinned: None,
     });
     plugin.operation = Some(id.clone());
     state.operations.insert(id.clone(), operation);
@@ -90,6 +94,11 @@ fn check(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
     }
     if operation.kind != OperationKind::Remove {
         catalogue::no_conflict(state, group, plugin, &operation.release)?;
+        changes_version(state, operation)?;
+    }
+    if !attaches_what_was_taken(state, operation) {
+        let message = format!("the configurations of {plugin} that were taken away changed meanwhile");
+        return Err(Rejection::new("SUPERSEDED", message).hint("try again"));
     }
     if operation.steps.is_empty() || operation.steps.iter().any(super::operation::Step::is_over) {
         return Err(Rejection::new(
@@ -106,6 +115,36 @@ fn check(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// Neither against a pin nor, unasked, to a lower version.
+fn changes_version(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
+    let Operation { plugin, group, .. } = operation;
+    let version = |d: &kctl_shared::digest::Digest| state.releases.get(d).map(|r| r.version.as_str());
+    let Some(new) = version(&operation.release) else { return Ok(()) };
+    pin::not_pinned(state, group, plugin, new)?;
+    let Some(old) = operation.previous.as_ref().and_then(version) else { return Ok(()) };
+    let lower = version::compare(new, old) == Some(std::cmp::Ordering::Less);
+    if lower && !operation.allow_downgrade {
+        let message = format!("{new} is lower than the installed {old} of {plugin}");
+        return Err(Rejection::new("DOWNGRADE", message).hint("add --allow-downgrade if it is meant"));
+    }
+    Ok(())
+}
+
+/// Only what the newest removal of the plugin recorded and saved is re-created, as the last step, on a group whose nodes
+/// all have it by then.
+fn attaches_what_was_taken(state: &ClusterState, operation: &Operation) -> bool {
+    let attaches = operation.steps.iter().any(|s| s.kind == StepKind::Attach);
+    if !attaches {
+        return operation.entities.is_empty() && operation.saved.is_empty();
+    }
+    let taken = state.groups.get(&operation.group).and_then(|g| history::taken_away(g, &operation.plugin));
+    let last =
+        operation.steps.iter().position(|s| s.kind == StepKind::Attach) == Some(operation.steps.len() - 1);
+    let covers = state.nodes_of(&operation.group).all(|(node, _)| operation.target.includes(node));
+    let same = |r: &history::Revision| r.entities == operation.entities && r.saved == operation.saved;
+    operation.kind != OperationKind::Remove && last && covers && taken.is_some_and(same)
+}
+
 pub(super) fn finish(
     state: &mut ClusterState,
     at: LogStamp,
@@ -119,7 +158,11 @@ pub(super) fn finish(
     let fits = match phase {
         Phase::Succeeded => operation.phase == Phase::Progressing,
         Phase::Failed => operation.phase == Phase::RollingBack && !operation.interventions.aborted,
-        Phase::Aborted => operation.phase == Phase::RollingBack && operation.interventions.aborted,
+        Phase::Aborted | Phase::Compensated => {
+            operation.phase == Phase::RollingBack
+                && operation.interventions.aborted
+                && (phase == Phase::Compensated) == (operation.kind == OperationKind::Remove)
+        }
         _ => false,
     };
     if !fits || operation.cursor < operation.steps.len() {
@@ -171,6 +214,9 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
             plugin.target = operation.target.clone();
             plugin.installed_at = at.proposed_at;
         }
+    }
+    if succeeded {
+        history::record(group, at, operation);
     }
 }
 

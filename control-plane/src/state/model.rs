@@ -12,6 +12,9 @@ use kctl_shared::spec::{Grant, ReleaseRef};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
+use super::history::Revision;
+use super::members::Member;
 use super::operation::{Operation, OperationId};
 
 /// Ended operations that are kept for `operation list`; the oldest go first, and their request ids with them.
@@ -34,6 +37,27 @@ pub struct ClusterState {
     /// Ended operations, oldest first.
     pub ended: Vec<OperationId>,
     pub requests: BTreeMap<String, RequestRecord>,
+    /// What saved entities are sealed with where members are not given a key of their own.
+    #[serde(default)]
+    pub sealing_key: Option<SealingKey>,
+    /// Every member there ever was, by its id.
+    #[serde(default)]
+    pub members: BTreeMap<u64, Member>,
+    /// Nodes that followed a cluster of another epoch, which, and may follow this one.
+    #[serde(default)]
+    pub approved: BTreeMap<NodeId, u64>,
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// A key that no log line shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealingKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealingKey")
+    }
 }
 
 impl Default for ClusterState {
@@ -48,6 +72,10 @@ impl Default for ClusterState {
             operations: BTreeMap::new(),
             ended: Vec::new(),
             requests: BTreeMap::new(),
+            sealing_key: None,
+            members: BTreeMap::new(),
+            approved: BTreeMap::new(),
+            audit: Audit::default(),
         }
     }
 }
@@ -60,6 +88,9 @@ pub struct Group {
     /// which they still do so when they are back.
     #[serde(default)]
     pub leftovers: BTreeMap<PluginName, BTreeMap<NodeId, Grant>>,
+    /// What operations made of plugins, oldest first; of plugins that are gone too.
+    #[serde(default)]
+    pub history: BTreeMap<PluginName, Vec<Revision>>,
 }
 
 /// A plugin in a group: what its nodes have at rest, and which operation holds it.
@@ -79,6 +110,9 @@ pub struct Plugin {
     /// Agents set what `release` needs of nginx.
     #[serde(default)]
     pub set_nginx: bool,
+    /// The only version that it may be changed to.
+    #[serde(default)]
+    pub pinned: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +205,26 @@ impl ClusterState {
     /// Operations that have not ended.
     pub fn live_operations(&self) -> impl Iterator<Item = &Operation> {
         self.operations.values().filter(|o| !o.phase.has_ended())
+    }
+
+    /// Artifacts with saved entities that somebody may still want: those of operations that are kept, and of removals that
+    /// can be undone.
+    pub fn saved_entities(&self) -> BTreeSet<Digest> {
+        let revisions = self.groups.values().flat_map(|g| g.history.values().flatten());
+        let operations = self.operations.values().flat_map(|o| &o.saved);
+        operations.chain(revisions.flat_map(|r| &r.saved)).copied().collect()
+    }
+
+    /// Everything that a member has to hold: releases of the catalogue, and saved entities.
+    pub fn artifacts(&self) -> BTreeSet<Digest> {
+        self.releases.keys().copied().chain(self.saved_entities()).collect()
+    }
+
+    /// Whether calling the operation off has to bring entities back. Without a datastore there is nothing that kctl
+    /// could have deleted: configuration is in files of the nodes' own.
+    pub fn has_to_attach(&self, operation: &Operation) -> bool {
+        !operation.entities.is_empty()
+            && self.nodes_of(&operation.group).any(|(_, n)| !n.facts.datastore.is_empty())
     }
 
     /// Live operation that holds `plugin` in `group`.

@@ -66,6 +66,21 @@ pub struct Operation {
     pub previous_set_nginx: bool,
     #[serde(default)]
     pub interventions: Interventions,
+    /// Artifacts that hold `entities` whole, sealed.
+    #[serde(default)]
+    pub saved: Vec<Digest>,
+    /// Of `entities`, what Kong refused to take again, with its words.
+    #[serde(default)]
+    pub refused: BTreeMap<String, Failure>,
+    /// The revision of the plugin's history that is brought back.
+    #[serde(default)]
+    pub undo_to: Option<u32>,
+    /// Operations with the same id began together, by one request of this id.
+    #[serde(default)]
+    pub batch: Option<String>,
+    /// A lower version than the present one is meant.
+    #[serde(default)]
+    pub allow_downgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +109,13 @@ pub enum Phase {
     Succeeded,
     Failed,
     Aborted,
+    /// A removal that was called off after it had begun: what it took away is there again.
+    Compensated,
 }
 
 impl Phase {
     pub fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Aborted)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Aborted | Self::Compensated)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -110,6 +127,7 @@ impl Phase {
             Self::Succeeded => "Succeeded",
             Self::Failed => "Failed",
             Self::Aborted => "Aborted",
+            Self::Compensated => "Compensated",
         }
     }
 }
@@ -118,7 +136,7 @@ impl Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applier {
     pub node: NodeId,
-    /// Renewed whenever the set of deletable entities changes.
+    /// Renewed whenever what it has to do changes.
     pub grant: Grant,
 }
 
@@ -176,7 +194,18 @@ impl Step {
     }
 }
 
-/// What a step asks of a node, or, for `Detach`, of the group.
+/// What the applier does with entities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntityWork {
+    /// Delete what is recorded.
+    Detach,
+    /// Delete nothing any more; look.
+    Watch,
+    /// Re-create what is recorded.
+    Attach,
+}
+
+/// What a step asks of a node, or, for `Detach` and `Attach`, of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepKind {
     /// The release's files are on disk, re-hashed.
@@ -191,10 +220,12 @@ pub enum StepKind {
     Disable,
     /// No files left.
     Purge,
-    /// Undo of `Enable`: as before the operation.
+    /// Undo of `Enable` and of `Disable`: as before the operation.
     Restore,
     /// Undo of `Stage`: only what was there before.
     Unstage,
+    /// Undo of `Detach`: the recorded entities are there again, by two complete scans in sequence.
+    Attach,
 }
 
 impl StepKind {
@@ -208,6 +239,7 @@ impl StepKind {
             Self::Purge => "purge",
             Self::Restore => "restore",
             Self::Unstage => "unstage",
+            Self::Attach => "attach",
         }
     }
 
@@ -223,7 +255,10 @@ impl StepKind {
 
     /// Steps that must end well on every node, however long it takes: an undo, and a removal on its way.
     pub fn waits_for_ever(self) -> bool {
-        matches!(self, Self::Detach | Self::Disable | Self::Purge | Self::Restore | Self::Unstage)
+        matches!(
+            self,
+            Self::Detach | Self::Disable | Self::Purge | Self::Restore | Self::Unstage | Self::Attach
+        )
     }
 }
 
@@ -292,6 +327,52 @@ impl Operation {
             .filter(|(_, n)| n.grant.is_some())
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    /// The steps take everything back that nodes were let do, and nothing else. Whoever composed them may have seen fewer
+    /// nodes at work than there are by now.
+    pub fn is_way_back(&self, steps: &[Step]) -> bool {
+        let named = |kind: StepKind| -> BTreeSet<_> {
+            steps.iter().filter(|s| s.kind == kind).flat_map(|s| s.nodes.keys().cloned()).collect()
+        };
+        let fits = |s: &Step| matches!(s.kind, StepKind::Restore | StepKind::Unstage) && !s.is_over();
+        let enabled = self.touched(&[StepKind::Enable]);
+        let staged = self.touched(&[StepKind::Stage, StepKind::Preflight, StepKind::Enable]);
+        self.kind != OperationKind::Remove
+            && !steps.is_empty()
+            && steps.iter().all(fits)
+            && named(StepKind::Restore).is_superset(&enabled)
+            && named(StepKind::Unstage).is_superset(&staged)
+    }
+
+    /// Entities are being re-created: what they need may not be taken away again.
+    pub fn has_begun_to_attach(&self) -> bool {
+        self.steps.iter().any(|s| s.kind == StepKind::Attach && s.started_at.is_some())
+    }
+
+    /// What nodes had before: release, its method, and whether agents set what it needs of nginx.
+    pub fn before(&self) -> Option<(Digest, &Method, bool)> {
+        match self.kind {
+            OperationKind::Remove => Some((self.release, &self.method, self.set_nginx)),
+            OperationKind::Install | OperationKind::Upgrade => {
+                self.previous.map(|d| (d, &self.previous_method, self.previous_set_nginx))
+            }
+        }
+    }
+
+    /// What the applier does at present. Scanning goes on from the detach step until files are deleted, so that a
+    /// re-created entity is found at once; and from the moment a removal is called off, so that the applier is known to
+    /// have put the deletions down before anything is re-created.
+    pub fn entity_work(&self) -> Option<EntityWork> {
+        let step = self.current()?;
+        let attaches = self.steps[self.cursor..].iter().any(|s| s.kind == StepKind::Attach);
+        let removes = self.kind == OperationKind::Remove && !self.is_past_return();
+        match step.kind {
+            StepKind::Attach => Some(EntityWork::Attach),
+            _ if attaches && self.phase == Phase::RollingBack => Some(EntityWork::Watch),
+            StepKind::Detach | StepKind::Disable | StepKind::Purge if removes => Some(EntityWork::Detach),
+            _ => None,
+        }
     }
 
     /// All nodes that any step names.

@@ -7,6 +7,7 @@ use kctl_shared::name::NodeId;
 use kctl_shared::spec::Failure;
 
 use super::command::{Event, LogStamp, Rejection};
+use super::entities;
 use super::model::ClusterState;
 use super::operation::{NodeStep, Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict};
 
@@ -124,6 +125,9 @@ pub(super) fn settle(
             entry.finished_at = Some(at.proposed_at);
         }
     }
+    if entities::scan_anew(operation, at, step) {
+        state.generation = at.index;
+    }
     Ok(vec![Event::Settled { operation: id.to_owned(), step, nodes }])
 }
 
@@ -143,29 +147,39 @@ pub(super) fn advance(
     if operation.stops_at(step).is_some() || (!failed.is_empty() && step.kind.waits_for_ever()) {
         return Err(superseded(id, "too many nodes failed for the barrier to be passed"));
     }
-    if operation.phase == Phase::Paused || operation.asks_after(from) {
+    if operation.phase == Phase::Paused || operation.asks_after(from).is_some() {
         return Err(superseded(id, "it is paused"));
     }
     if operation.baking_until(from).is_some_and(|until| at.proposed_at < until) {
         return Err(superseded(id, "the wave has not baked for long enough"));
     }
     guard_order(operation, from)?;
+    if step.kind == StepKind::Attach {
+        return Err(superseded(id, "what was re-created has to be told"));
+    }
     let operation = edit(state, id)?;
+    // What failed takes no further part: nothing is enabled where it could not be staged or tried.
+    for later in &mut operation.steps[from + 1..] {
+        later.nodes.retain(|node, _| !failed.contains(node));
+    }
+    pass(operation, at, from, summary);
+    state.generation = at.index;
+    Ok(vec![Event::BarrierPassed { operation: id.to_owned(), step: from }])
+}
+
+/// The barrier after step `from` is passed; everything was checked.
+pub(super) fn pass(operation: &mut Operation, at: LogStamp, from: usize, summary: String) {
     let step = &mut operation.steps[from];
     step.phase = StepPhase::Done;
     step.started_at.get_or_insert(at.proposed_at);
     step.finished_at = Some(at.proposed_at);
     step.summary = summary;
     operation.cursor = from + 1;
-    // What failed takes no further part: nothing is enabled where it could not be staged or tried.
-    for later in &mut operation.steps[from + 1..] {
-        later.nodes.retain(|node, _| !failed.contains(node));
+    match operation.current().map(|next| next.kind) {
+        None => operation.applier = None,
+        Some(StepKind::Attach) => entities::hand_on(operation, at),
+        Some(_) => {}
     }
-    if operation.steps.len() == operation.cursor {
-        operation.applier = None;
-    }
-    state.generation = at.index;
-    Ok(vec![Event::BarrierPassed { operation: id.to_owned(), step: from }])
 }
 
 pub(super) fn reroute(
@@ -179,10 +193,13 @@ pub(super) fn reroute(
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
     let allowed = match (operation.kind, phase) {
-        (OperationKind::Remove, Phase::Progressing) => !operation.is_past_return(),
+        (OperationKind::Remove, Phase::Progressing) => {
+            operation.phase != Phase::RollingBack && !operation.is_past_return()
+        }
         (OperationKind::Install | OperationKind::Upgrade, Phase::RollingBack) => {
             operation.phase == Phase::Progressing
-                && steps.iter().all(|s| matches!(s.kind, StepKind::Restore | StepKind::Unstage))
+                && !operation.has_begun_to_attach()
+                && operation.is_way_back(&steps)
         }
         _ => false,
     };

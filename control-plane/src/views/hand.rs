@@ -15,6 +15,7 @@ pub(super) fn policy(policy: &Policy) -> v1::RolloutView {
         progress_deadline_ms: policy.progress_deadline_ms,
         pause_after: policy.pause_after.iter().copied().collect(),
         on_failure: policy.on_failure.as_str().into(),
+        stop_after: policy.stop_after.map(|step| step.as_str().to_owned()).unwrap_or_default(),
     }
 }
 
@@ -36,4 +37,14 @@ pub(super) fn notes(operation: &Operation) -> Vec<v1::NoteView> {
         reason: note.reason.clone(),
     });
     notes.collect()
+}
+
+pub(super) fn refused(operation: &Operation) -> Vec<v1::RefusedEntityView> {
+    let view = |(id, why): (&String, &kctl_shared::spec::Failure)| v1::RefusedEntityView {
+        id: id.clone(),
+        what: operation.entities.get(id).cloned().unwrap_or_default(),
+        code: why.code.clone(),
+        message: why.message.clone(),
+    };
+    operation.refused.iter().map(view).collect()
 }

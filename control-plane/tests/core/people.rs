@@ -3,7 +3,7 @@
 use kctl_control_plane::rollout::runbook;
 use kctl_control_plane::state::Command;
 use kctl_control_plane::state::operation::{
-    Intervention, OnFailure, OperationKind, Phase, Policy, RequestKey,
+    Intervention, OnFailure, OperationKind, Phase, Policy, RequestKey, StepKind,
 };
 use kctl_shared::name::NodeId;
 use rand::RngExt as _;
@@ -50,10 +50,7 @@ impl World {
     }
 
     pub fn abort(&mut self) -> Result<(), String> {
-        let operation = self.operation();
-        let removes = operation.kind == OperationKind::Remove;
-        let steps = if removes { Vec::new() } else { runbook::rollback(operation) };
-        let from = operation.cursor;
+        let (from, steps) = (self.operation().cursor, runbook::abort(&self.state, self.operation()));
         self.intervene(Intervention::Abort { from, steps })
     }
 
@@ -68,6 +65,8 @@ impl World {
                 .collect(),
             on_failure: on_failure[self.rng.random_range(0..3)],
             max_failures: self.rng.random_range(0..2),
+            stop_after: [None, None, Some(StepKind::Detach), Some(StepKind::Disable)]
+                [self.rng.random_range(0..4)],
             ..Policy::default()
         }
     }

@@ -1,9 +1,9 @@
 //! Policies and people, each rule by itself and all of them under chaos.
 
-use kctl_control_plane::rollout;
+use kctl_control_plane::rollout::{self, runbook};
 use kctl_control_plane::state::model::Group;
 use kctl_control_plane::state::operation::{
-    OnFailure, Operation, OperationKind, Phase, Policy, StepKind, Verdict,
+    Intervention, OnFailure, Operation, OperationKind, Phase, Policy, Step, StepKind, Verdict,
 };
 
 use crate::world::World;
@@ -61,6 +61,11 @@ fn anything_people_do_under_chaos_keeps_the_laws_and_ends() {
             match world.phase() {
                 // Called off before it did anything.
                 Phase::Aborted => world.assert_converged("1.0.0"),
+                // Called off, and what it did undone.
+                Phase::Compensated => {
+                    world.assert_converged("1.0.0");
+                    world.assert_attached();
+                }
                 Phase::Succeeded => world.assert_gone(),
                 other => panic!("seed {seed}: {other:?}"),
             }
@@ -75,7 +80,7 @@ fn anything_people_do_under_chaos_keeps_the_laws_and_ends() {
     }
     if seeds.len() > 1 {
         assert!(taken.iter().all(|n| *n > 20), "verbs that nobody took: {taken:?}");
-        assert!(phases.len() == 3 && phases.values().all(|n| *n > 10), "{phases:?}");
+        assert!(phases.len() == 4 && phases.values().all(|n| *n > 10), "{phases:?}");
     }
 }
 
@@ -255,22 +260,124 @@ fn an_aborted_install_leaves_what_was_before() {
     world.assert_everywhere("1.0.0");
 }
 
-#[test]
-fn a_removal_is_called_off_only_before_it_did_anything() {
-    let mut world = World::new(10, 4);
+fn in_use(seed: u64) -> World {
+    let mut world = World::new(seed, 5);
     world.install("1.0.0");
     world.heal();
     world.configure();
+    world.configure();
+    world
+}
+
+#[test]
+fn a_removal_that_did_nothing_yet_just_ends_when_it_is_called_off() {
+    let mut world = in_use(10);
     world.remove();
     world.abort().unwrap();
     assert_eq!(world.phase(), Phase::Aborted);
     world.run(50);
     world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn a_removal_that_is_called_off_brings_everything_back_in_the_reverse_of_its_order() {
+    let kinds = |w: &World| -> Vec<_> {
+        let open = w.operation().steps.iter().filter(|s| !s.is_over());
+        open.map(|s| (s.kind.as_str(), s.nodes.keys().map(|n| n.to_string()).collect::<Vec<_>>())).collect()
+    };
+    // Entities were recorded, no node was touched.
+    let mut world = in_use(10);
     world.remove();
     run_until(&mut world, "deleting", |w| !w.operation().entities.is_empty());
-    assert_eq!(world.abort().unwrap_err(), "ABORT_NEEDS_COMPENSATION");
+    world.abort().unwrap();
+    assert_eq!(kinds(&world), [("attach", vec![])]);
+    assert_eq!(world.abort().unwrap_err(), "OPERATION_ROLLING_BACK");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    world.assert_attached();
+    // All have dropped it; n2 has no Admin API and gets it first.
+    world.remove();
+    run_until(&mut world, "at its last barrier", |w| {
+        w.operation()
+            .current()
+            .is_some_and(|s| s.nodes.contains_key(&"n2".parse().unwrap()) && s.verified_nodes().count() == 1)
+    });
+    world.abort().unwrap();
+    let steps = kinds(&world);
+    assert_eq!(steps[0], ("restore", vec!["n2".to_owned()]));
+    assert_eq!(steps.last().unwrap().0, "attach");
+    assert_eq!(steps.iter().map(|(_, nodes)| nodes.len()).sum::<usize>(), 5, "{steps:?}");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    world.assert_everywhere("1.0.0");
+    world.assert_attached();
+    // Nothing was used, so there is nothing to attach.
+    let mut world = World::new(12, 5);
+    world.install("1.0.0");
+    world.heal();
+    world.remove();
     world.run_until_disabling();
-    assert_eq!(world.abort().unwrap_err(), "ABORT_NEEDS_COMPENSATION");
+    world.abort().unwrap();
+    assert!(kinds(&world).iter().all(|(kind, _)| *kind == "restore"));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn without_a_datastore_directives_come_back_and_nothing_is_attached() {
+    let mut world = in_use(16);
+    world.without_datastore();
+    world.remove();
+    world.run_until_disabling();
+    world.abort().unwrap();
+    let open: Vec<_> = world.operation().steps.iter().filter(|s| !s.is_over()).map(|s| s.kind).collect();
+    assert!(!open.is_empty() && open.iter().all(|kind| *kind == StepKind::Restore), "{open:?}");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn what_kong_does_not_take_again_is_told_and_kept() {
+    let mut world = in_use(13);
+    world.remove();
+    world.run_until_disabling();
+    world.orphan();
+    world.abort().unwrap();
+    run_until(&mut world, "refused", |w| waits_for(w, "ENTITY_REFUSED"));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    assert_eq!(world.operation().refused.len(), 2);
+    assert_eq!(world.state.saved_entities().len(), 1);
+}
+
+#[test]
+fn steps_that_do_not_lead_back_are_refused() {
+    let mut world = in_use(14);
+    world.remove();
+    world.run_until_disabling();
+    let from = world.operation().cursor;
+    let good = runbook::abort(&world.state, world.operation());
+    let attach = good.len() - 1;
+    for steps in [
+        vec![],
+        good[..attach].to_vec(),
+        good[1..].to_vec(),
+        [&good[attach..], &good[..attach]].concat(),
+        [&good[..1], &good[..]].concat(),
+        vec![Step::new(StepKind::Unstage, 0, [])],
+    ] {
+        let refused = world.intervene(Intervention::Abort { from, steps }).unwrap_err();
+        assert_eq!(refused, "SUPERSEDED");
+    }
+    world.intervene(Intervention::Abort { from, steps: good }).unwrap();
+}
+
+#[test]
+fn a_removal_whose_files_go_is_not_called_off() {
+    let mut world = in_use(15);
+    world.remove();
     run_until(&mut world, "purging", |w| w.operation().is_past_return());
     assert_eq!(world.abort().unwrap_err(), "PAST_POINT_OF_NO_RETURN");
     world.heal();
@@ -283,7 +390,9 @@ fn what_was_written_before_policies_and_people_still_loads() {
     let world = with(11, 3, Policy::default());
     let mut old = serde_json::to_value(world.operation()).unwrap();
     let operation = old.as_object_mut().unwrap();
-    operation.remove("interventions").unwrap();
+    for field in ["interventions", "saved", "refused"] {
+        operation.remove(field).unwrap();
+    }
     let policy = operation["policy"].as_object_mut().unwrap();
     for field in ["bake_ms", "progress_deadline_ms", "pause_after", "on_failure"] {
         policy.remove(field).unwrap();

@@ -6,9 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::rollout::fleet::Fleet;
 use kctl_control_plane::rollout::{self, WaitingOn, runbook};
+use kctl_control_plane::state::history::Revision;
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
-use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy, StepKind, StepPhase};
+use kctl_control_plane::state::operation::{
+    Operation, OperationKind, Phase, Policy, Step, StepKind, StepPhase,
+};
 use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants, no_conflict};
+use kctl_shared::audit::verify;
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
@@ -25,6 +29,8 @@ use rand::{RngExt as _, SeedableRng as _};
 struct Agent {
     spec: Option<NodeSpec>,
     staged: BTreeSet<ReleaseRef>,
+    /// It had files once.
+    supplied: bool,
     loaded: Option<ReleaseRef>,
     old_workers: u32,
     preflighted: BTreeMap<Grant, ReleaseRef>,
@@ -38,11 +44,21 @@ struct Agent {
     frozen: bool,
 }
 
+/// Entities that were handed over, and those whose route is gone, which Kong takes no more.
+#[derive(Default)]
+struct Vault {
+    saved: BTreeSet<String>,
+    orphans: BTreeSet<String>,
+}
+
 pub struct World {
     pub(crate) state: ClusterState,
     pub(crate) fleet: Fleet,
     agents: BTreeMap<NodeId, Agent>,
     entities: BTreeSet<String>,
+    vault: Vault,
+    /// Entities that people deleted with their own hands.
+    by_hand: BTreeSet<String>,
     created: u32,
     pub(crate) now: Timestamp,
     index: u64,
@@ -51,6 +67,12 @@ pub struct World {
     pub(crate) current: String,
     waiting: Vec<WaitingOn>,
     faults: [usize; 5],
+    /// Steps in which a node fails at its first try, how often yet.
+    pub(crate) stumbles: Vec<(StepKind, u32)>,
+    /// Everything is proposed and done twice.
+    pub(crate) twice: bool,
+    /// What the next install brings back.
+    attach: Option<Revision>,
     /// Of the next install.
     pub method: Method,
     /// Of the next operation; waves, parallelism and the node deadline are the world's own.
@@ -76,6 +98,8 @@ impl World {
             fleet: Fleet::default(),
             agents: BTreeMap::new(),
             entities: BTreeSet::new(),
+            vault: Vault::default(),
+            by_hand: BTreeSet::new(),
             created: 0,
             now: Timestamp(1_000_000),
             index: 0,
@@ -84,6 +108,9 @@ impl World {
             current: String::new(),
             waiting: Vec::new(),
             faults: [0; 5],
+            stumbles: Vec::new(),
+            twice: false,
+            attach: None,
             method: Method::Store,
             policy: Policy::default(),
         };
@@ -102,6 +129,15 @@ impl World {
         };
         self.agents.insert(id.clone(), Agent::default());
         self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
+    }
+
+    /// Configuration is in files of the nodes' own.
+    pub fn without_datastore(&mut self) {
+        for (node, record) in self.state.nodes.clone() {
+            let facts = NodeFacts { datastore: String::new(), ..record.facts };
+            let (group, nonce, boot) = (record.group, record.nonce, record.boot);
+            assert!(self.propose(Command::RegisterNode { node, group, nonce, boot, facts }));
+        }
     }
 
     /// A removal goes back to detaching by steps that were expanded before another node joined.
@@ -134,6 +170,18 @@ impl World {
                 assert_eq!(before, self.state, "seed {}: {rejection} changed the state", self.seed)
             }
             Ok(_) => {
+                let (old, new) = (&before.audit, &self.state.audit);
+                let mut plain = self.state.clone();
+                (plain.clock, plain.audit) = (before.clock, old.clone());
+                let changed = u64::from(plain != before);
+                assert_eq!(new.count, old.count + changed, "seed {}: one record for each change", self.seed);
+                if let Some(last) = new.recent.back().filter(|_| changed == 1) {
+                    assert_eq!((last.seq, last.index, last.previous), (new.count, at.index, old.head));
+                }
+                if new.count.is_multiple_of(64) {
+                    let kept: Vec<_> = new.recent.iter().map(|r| (**r).clone()).collect();
+                    assert_eq!(verify(&kept).unwrap(), Some(new.head), "seed {}", self.seed);
+                }
                 // Replay of the same command on the same state gives the same state.
                 let mut again = before;
                 apply(&mut again, at, command).unwrap();
@@ -164,6 +212,58 @@ impl World {
         let steps = runbook::install(&self.state, &nodes, &waves).unwrap();
         let kind = if previous.is_some() { OperationKind::Upgrade } else { OperationKind::Install };
         self.start(kind, digest, previous, steps, waves);
+    }
+
+    pub fn history(&self) -> &[Revision] {
+        self.state.groups[&group()].history.get(&plugin()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Installs what the newest removal removed, and re-creates what it took away.
+    pub fn undo(&mut self) {
+        let removal = self.history().last().unwrap().clone();
+        let nodes: Vec<_> = self.agents.keys().cloned().collect();
+        let waves = self.waves();
+        let mut steps = runbook::install(&self.state, &nodes, &waves).unwrap();
+        if !removal.entities.is_empty() {
+            steps.push(Step::new(StepKind::Attach, 0, []));
+        }
+        self.method = removal.method.clone();
+        let release = removal.release;
+        self.attach = Some(removal);
+        self.start(OperationKind::Install, release, None, steps, waves);
+    }
+
+    /// The code with which an undo of other entities than were taken away is refused.
+    pub fn undo_of_others(&mut self) -> String {
+        let mut operation = self.operation().clone();
+        (operation.id, operation.request_id) = ("other".into(), "other".into());
+        operation.kind = OperationKind::Install;
+        operation.steps = vec![Step::new(StepKind::Attach, 0, [])];
+        operation.entities = BTreeMap::from([("mine".to_owned(), String::new())]);
+        self.try_propose(Command::StartOperation { operation: Box::new(operation) }).unwrap_err()
+    }
+
+    pub fn pin(&mut self, version: Option<&str>) -> Result<(), String> {
+        let version = version.map(str::to_owned);
+        self.try_propose(Command::Pin { group: group(), plugin: plugin(), version })
+    }
+
+    /// Whether an install of `version` is refused, by which code.
+    pub fn refused_install(&mut self, version: &str, allow_downgrade: bool) -> Option<String> {
+        let digest = Digest::of(version.as_bytes());
+        let mut operation = self.operation().clone();
+        (operation.id, operation.request_id) = (format!("try {version}"), format!("try {version}"));
+        operation.kind = OperationKind::Upgrade;
+        operation.previous = self.state.plugin(&group(), &plugin()).and_then(|p| p.release);
+        (operation.release, operation.allow_downgrade) = (digest, allow_downgrade);
+        operation.steps = vec![Step::new(StepKind::Stage, 0, self.agents.keys().cloned())];
+        let mut state = self.state.clone();
+        let mut release = state.releases.values().next().unwrap().clone();
+        (release.version, release.digest) = (version.to_owned(), digest);
+        state.releases.insert(digest, release);
+        let at = LogStamp { index: self.index + 1, offset: 0, proposed_at: self.now };
+        let command = Command::StartOperation { operation: Box::new(operation) };
+        apply(&mut state, at, command).err().map(|rejection| rejection.code)
     }
 
     pub fn remove(&mut self) {
@@ -228,6 +328,7 @@ impl World {
         if kind == OperationKind::Remove {
             self.method = previous_method.clone();
         }
+        let undone = self.attach.take();
         let operation = Operation {
             id: id.clone(),
             kind,
@@ -255,7 +356,7 @@ impl World {
             steps,
             cursor: 0,
             applier: None,
-            entities: BTreeMap::new(),
+            entities: undone.as_ref().map(|r| r.entities.clone()).unwrap_or_default(),
             rerecorded: 0,
             method: self.method.clone(),
             previous_method,
@@ -263,6 +364,11 @@ impl World {
             set_nginx: false,
             previous_set_nginx: false,
             interventions: Default::default(),
+            saved: undone.as_ref().map(|r| r.saved.clone()).unwrap_or_default(),
+            refused: BTreeMap::new(),
+            undo_to: undone.map(|r| r.number),
+            batch: None,
+            allow_downgrade: true,
         };
         let command = Command::StartOperation { operation: Box::new(operation) };
         assert!(self.propose(command.clone()));
@@ -287,6 +393,24 @@ impl World {
 
     pub fn faults(&self) -> [usize; 5] {
         self.faults
+    }
+
+    fn delete_by_hand(&mut self) {
+        self.by_hand.append(&mut self.entities);
+    }
+
+    /// The routes of all entities are gone: once deleted, those cannot be re-created.
+    pub fn orphan(&mut self) {
+        self.vault.orphans.extend((1..=self.created).map(|n| format!("e{n}")));
+    }
+
+    /// Every entity that may have been deleted is there under its id.
+    pub fn assert_attached(&self) {
+        let operation = self.operation();
+        for id in operation.entities.keys() {
+            let told = operation.refused.contains_key(id) || self.by_hand.contains(id);
+            assert!(self.entities.contains(id) || told, "seed {}: {id} is not back", self.seed);
+        }
     }
 
     pub fn configure(&mut self) {
@@ -401,14 +525,14 @@ impl World {
             }
             // A removal that holds because somebody re-creates entities goes on once they are deleted by hand.
             if self.waiting.iter().any(|w| w.reason == "ENTITY_RECREATED") {
-                self.entities.clear();
+                self.delete_by_hand();
             }
             self.let_go();
             self.round(false);
         }
         // What was created after the end, where the plugin was left over, is deleted by hand: the node holds until then.
         if self.state.groups.values().any(|g| !g.leftovers.is_empty()) {
-            self.entities.clear();
+            self.delete_by_hand();
         }
         self.run(100);
         let plan = rollout::plan(&self.state, &self.fleet, self.now);
@@ -429,8 +553,16 @@ impl World {
             if !deaf {
                 agent.spec = Some(spec);
             }
-            agent.step(&mut self.entities, &listed);
+            if let Some(grant) = self.stumbles_at(&node, &agent.spec) {
+                agent.failures.insert(grant, Failure::new("STUMBLED", "once"));
+            }
+            for _ in 0..=u32::from(self.twice) {
+                agent.step(&mut self.entities, &mut self.vault, &listed);
+            }
             self.check_safety(&node, &agent);
+            if self.entities.len() > listed.len() {
+                self.check_attached(&node, &agent);
+            }
             if !(lossy && self.rng.random_bool(0.3)) {
                 self.report(&node, &agent);
             }
@@ -444,13 +576,28 @@ impl World {
             }
             for command in plan.commands {
                 let step = format!("{command:?}");
+                let again = self.twice.then(|| command.clone());
                 assert!(
                     self.propose(command),
                     "seed {}: the leader's own plan was refused: {step}",
                     self.seed
                 );
+                // Refused, or without harm.
+                again.map(|command| self.propose(command));
             }
         }
+    }
+
+    /// No node that dropped the plugin lacks it any more when an entity is there again.
+    fn check_attached(&self, node: &NodeId, agent: &Agent) {
+        let excused = &self.operation().interventions.excused;
+        let dropped = self.operation().touched(&[StepKind::Disable, StepKind::Enable]);
+        let agents = self.agents.iter().chain([(node, agent)]);
+        // What somebody takes out of a Kong by hand at the same moment is nobody's to know.
+        let lacks = |a: &Agent| a.loaded.is_none() && !a.lost;
+        let lacking = agents.filter(|(n, a)| dropped.contains(*n) && !excused.contains_key(*n) && lacks(a));
+        let lacking: Vec<_> = lacking.map(|(n, _)| n).collect();
+        assert!(lacking.is_empty(), "seed {}: {node} re-created an entity, {lacking:?} lack it", self.seed);
     }
 
     /// Files are never gone while something may still need them; nothing is loaded that is not on disk.
@@ -462,7 +609,7 @@ impl World {
                 self.seed
             );
         }
-        if self.operation().kind == OperationKind::Remove && agent.staged.is_empty() {
+        if self.operation().kind == OperationKind::Remove && agent.supplied && agent.staged.is_empty() {
             let excused = &self.operation().interventions.excused;
             let others = self.agents.iter().filter(|(n, _)| !excused.contains_key(*n));
             let running: Vec<_> = others.filter(|(_, a)| a.loaded.is_some()).map(|(n, _)| n).collect();
@@ -477,9 +624,6 @@ impl World {
         let before = report.status.task.clone();
         if let Some(task) = &status.task {
             let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
-            if !same || before.is_some_and(|b| b.scans < task.scans) {
-                report.scanned_at = now;
-            }
             let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
             report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
         }
@@ -542,7 +686,7 @@ impl World {
 
 impl Agent {
     /// One micro-step towards the spec, as a real agent would take it.
-    fn step(&mut self, entities: &mut BTreeSet<String>, listed: &BTreeSet<String>) {
+    fn step(&mut self, entities: &mut BTreeSet<String>, vault: &mut Vault, listed: &BTreeSet<String>) {
         let Some(spec) = self.spec.clone() else { return };
         self.old_workers = self.old_workers.saturating_sub(1);
         match &spec.task {
@@ -550,20 +694,35 @@ impl Agent {
                 if self.task.as_ref().is_none_or(|t| t.grant != task.grant) {
                     self.task = Some(EntityReport { grant: task.grant, ..EntityReport::default() });
                 }
+                let report = self.task.get_or_insert_default();
                 for id in &task.delete {
-                    entities.remove(id);
+                    assert!(!entities.remove(id) || vault.saved.contains(id), "{id} was deleted unsaved");
                 }
-                if let Some(report) = &mut self.task {
-                    report.scans += 1;
-                    report.empty_in_a_row = if entities.is_empty() { report.empty_in_a_row + 1 } else { 0 };
-                    let entity = |id: &String| Entity {
-                        id: id.clone(),
-                        scope: "route".into(),
-                        target: String::new(),
-                        body: String::new(),
-                    };
-                    report.entities = entities.iter().map(entity).collect();
+                let unknown: Vec<_> =
+                    entities.iter().filter(|_| !task.scan_only && task.attach.is_empty()).cloned().collect();
+                report.saved = (!unknown.is_empty()).then(|| Digest::of(unknown.join(" ").as_bytes()));
+                vault.saved.extend(unknown);
+                let missing: Vec<_> = task.attach.difference(entities).cloned().collect();
+                report.refused.clear();
+                for id in &missing {
+                    assert!(vault.saved.contains(id), "{id} was not saved");
+                    if vault.orphans.contains(id) {
+                        report.refused.insert(id.clone(), Failure::new("ENTITY_REFUSED", "no route"));
+                    }
                 }
+                let over = missing.iter().all(|id| report.refused.contains_key(id));
+                report.attached_in_a_row = if over { report.attached_in_a_row + 1 } else { 0 };
+                report.scans += 1;
+                report.empty_in_a_row = if entities.is_empty() { report.empty_in_a_row + 1 } else { 0 };
+                let entity = |id: &String| Entity {
+                    id: id.clone(),
+                    scope: "route".into(),
+                    target: String::new(),
+                    body: String::new(),
+                    workspace: String::new(),
+                };
+                report.entities = entities.iter().map(entity).collect();
+                entities.extend(missing.into_iter().filter(|id| !report.refused.contains_key(id)));
             }
             None => self.task = None,
         }
@@ -580,6 +739,7 @@ impl Agent {
         }
         if let Some(missing) = p.staged.iter().find(|r| !self.staged.contains(r)) {
             self.staged.insert(missing.clone());
+            self.supplied = true;
         } else if let Some(wanted) = p.preflight.as_ref().filter(|_| !self.preflighted.contains_key(&p.grant))
         {
             self.preflighted.insert(p.grant, wanted.clone());

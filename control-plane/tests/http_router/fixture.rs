@@ -6,7 +6,7 @@ use kctl_control_plane::http::{self, Gauges, HttpState, Readiness};
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1::{
     ClusterView, Condition, ErrorView, MemberView, NodePluginView, NodeStepView, NodeView, OperationView,
-    PluginView, StatusView, StepView, WaitingOn,
+    PluginView, RevisionView, StatusView, StepView, WaitingOn,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,7 +36,15 @@ impl Server {
             ready: Arc::new(move || readiness.clone()),
             gauges: Arc::new(|| Gauges { term: 7, leads: true, applied_index: 41 }),
             ended: Arc::new(|limit| vec![ended()].into_iter().take(limit).collect()),
+            history: Arc::new(|group, name| {
+                let revision = RevisionView { revision: 1, plugin: name.into(), ..RevisionView::default() };
+                (group.is_none_or(|g| g == "default") && name == "rate-guard")
+                    .then_some(revision)
+                    .into_iter()
+                    .collect()
+            }),
             operation: Arc::new(|id| Some(ended()).filter(|o| o.id == id)),
+            audit: Arc::new(|_| Default::default()),
             allowed_hosts: http::hosts_for(address),
             shutdown: shutdown.clone(),
         };
@@ -123,7 +131,7 @@ pub fn view() -> StatusView {
     let mut lost = node("kong-c3", "Lost", "unreachable");
     lost.conditions.push(Condition { code: "DRIFT".into(), message: "kong.conf cannot be parsed".into() });
     StatusView {
-        cluster: Some(ClusterView { leader: Some(1), term: 7, members }),
+        cluster: Some(ClusterView { leader: Some(1), term: 7, members, epoch: 1 }),
         nodes: vec![node("kong-a1", "Live", "healthy"), node("kong-b2", "Suspect", "proving"), lost],
         plugins: vec![PluginView {
             name: "rate-guard".into(),

@@ -22,23 +22,18 @@ pub enum ConfCommand {
         file: ConfFileArgs,
     },
     /// Add names; every other byte of the file stays.
-    Add {
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-        #[command(flatten)]
-        file: ConfFileArgs,
-        /// Show the difference; write nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Add(ConfEditArgs),
     /// Take names out; every other byte of the file stays.
-    Remove {
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-        #[command(flatten)]
-        file: ConfFileArgs,
-        /// Show the difference; write nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Remove(ConfEditArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ConfEditArgs {
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub file: ConfFileArgs,
+    /// Show the difference; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }

@@ -54,7 +54,8 @@ pub enum OperationCommand {
         #[arg(long, value_name = "NODE")]
         node: String,
     },
-    /// Call it off: back to what was before. A removal only before it did anything.
+    /// Call it off: back to what was before. A removal until it deletes files; what it took away comes
+    /// back, and it exits with 3.
     Abort(FollowArgs),
 }
 

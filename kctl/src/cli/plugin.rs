@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use kctl_shared::nginx::NginxSetting;
 
 use super::change::{FlowArgs, RolloutArgs, TargetArgs};
+use super::undo::{HistoryArgs, PinArgs, UndoArgs};
 use crate::lint::{Policy, Target, policy};
 
 #[derive(Debug, Subcommand)]
@@ -16,12 +17,28 @@ pub enum PluginCommand {
     Lint(LintArgs),
     /// Make one file of a plugin that LuaRocks, tar and kctl take; the same sources give the same bytes.
     Pack(PackArgs),
-    /// Install a plugin, or upgrade it to another version, on every targeted node.
+    /// Install plugins, or upgrade them to other versions, on every targeted node.
     Install(Box<InstallArgs>),
-    /// Remove a plugin in three steps: configurations, directive, files.
+    /// Remove plugins in three steps: configurations, directive, files.
     Remove(RemoveArgs),
     /// List installed plugins.
     List,
+    /// What a plugin was, operation by operation; also of one that is gone.
+    History(HistoryArgs),
+    /// Bring back what a plugin was before; after a removal its configurations too, under their ids.
+    Undo(Box<UndoArgs>),
+    /// Keep a plugin at its version: nothing changes it to another one.
+    // Its --version is the plugin's.
+    #[command(disable_version_flag = true)]
+    Pin {
+        #[command(flatten)]
+        pin: PinArgs,
+        /// The version it may be changed to; the installed one unless given.
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+    },
+    /// Let a pinned plugin change its version again.
+    Unpin(PinArgs),
     /// Show one plugin.
     Get {
         name: String,
@@ -72,6 +89,7 @@ pub struct SourceArgs {
     #[arg(long = "as-version", value_name = "VERSION")]
     pub as_version: Option<String>,
     /// Rocks, source archives or directories that the plugin depends on; their modules travel with it as one release.
+    /// For install also further plugins, each before what it depends on: they begin together.
     #[arg(value_name = "DEPENDENCY")]
     pub dependencies: Vec<PathBuf>,
     /// Permit modules beside the plugin that take the place of Kong's or OpenResty's own.
@@ -173,9 +191,34 @@ pub enum InstallMethod {
     Path,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RemoveStep {
+    /// No configuration of it is left in Kong; every node still loads it.
+    Detach,
+    /// No node loads it any more; its files stay.
+    Disable,
+    /// Its files are gone too.
+    Purge,
+}
+
+impl RemoveStep {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Detach => "detach",
+            Self::Disable => "disable",
+            Self::Purge => "purge",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct RemoveArgs {
-    pub name: String,
+    /// The plugin; or several, whose removals begin together.
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    /// Stop after this step and wait for `kctl operation resume` or `abort`; purge, the last one, unless given.
+    #[arg(long, value_enum, default_value = "purge")]
+    pub step: RemoveStep,
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]

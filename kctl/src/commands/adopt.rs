@@ -44,6 +44,8 @@ async fn adopt(verb: &Verb, args: &AdoptArgs, plugin: String) -> Outcome {
         .await?;
     let (count, version) = (collected.nodes.len(), collected.version.clone());
     eprintln!("✔ found      {plugin} {version} on {count} node(s)   {}", collected.digest);
+    // What kctl placed itself stays placed as it is.
+    let placed = !collected.method.is_empty();
     let nodes = if collected.everywhere { Vec::new() } else { collected.nodes.clone() };
     let request = InstallRequest {
         request_id: request_id(&args.flow)?,
@@ -54,7 +56,9 @@ async fn adopt(verb: &Verb, args: &AdoptArgs, plugin: String) -> Outcome {
         target: Some(Target { all_nodes: collected.everywhere, nodes }),
         reason: args.flow.reason.clone(),
         dry_run: args.flow.dry_run,
-        method: "path".into(),
+        method: if placed { collected.method } else { "path".into() },
+        place: collected.place,
+        make: collected.make,
         adopt: true,
         ..InstallRequest::default()
     };

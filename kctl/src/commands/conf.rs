@@ -10,7 +10,7 @@ use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
 use serde::Serialize;
 
-use crate::cli::{ConfCommand, ConfFileArgs};
+use crate::cli::{ConfCommand, ConfEditArgs, ConfFileArgs};
 use crate::fail::{Fail, Outcome};
 use crate::output::Printer;
 
@@ -39,11 +39,11 @@ struct Edited {
 pub fn run(printer: &Printer, command: &ConfCommand) -> Outcome {
     match command {
         ConfCommand::Get { file } => get(printer, file),
-        ConfCommand::Add { names, file, dry_run } => {
-            edit(printer, file, *dry_run, Change { add: checked(names)?, ..Change::default() })
+        ConfCommand::Add(args) => {
+            edit(printer, args, Change { add: checked(&args.names)?, ..Change::default() })
         }
-        ConfCommand::Remove { names, file, dry_run } => {
-            edit(printer, file, *dry_run, Change { remove: checked(names)?, ..Change::default() })
+        ConfCommand::Remove(args) => {
+            edit(printer, args, Change { remove: checked(&args.names)?, ..Change::default() })
         }
     }
 }
@@ -57,7 +57,8 @@ fn get(printer: &Printer, args: &ConfFileArgs) -> Outcome {
     printer.one(&listed, &names, || listed.plugins.iter().map(|name| format!("{name}\n")).collect())
 }
 
-fn edit(printer: &Printer, args: &ConfFileArgs, dry_run: bool, change: Change) -> Outcome {
+fn edit(printer: &Printer, edit: &ConfEditArgs, change: Change) -> Outcome {
+    let (args, dry_run) = (&edit.file, edit.dry_run);
     let grammar = grammar(args)?;
     let failed = |e: ConfError| fault(e, &args.conf);
     let file = ConfFile::read(&args.conf, grammar).map_err(failed)?;

@@ -6,19 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
-use kctl_shared::package::Package;
+use kctl_shared::package::{Loaded, Package};
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::proto::v1::node_service_client::NodeServiceClient;
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
 
 use kctl_shared::proto::v1::{
-    InstallRequest, ListNodesRequest, OperationAccepted, OperationView, PluginView, RolloutPolicy, Target,
+    InstallBatchRequest, InstallRequest, ListNodesRequest, OperationAccepted, OperationView, PluginView,
+    RolloutPolicy, Target,
 };
 
 use kctl_shared::upload::messages;
 
-use super::{Verb, lint};
-use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, TargetArgs};
+use super::{Verb, batch, lint};
+use crate::cli::{FlowArgs, InstallArgs, InstallMethod, MethodArgs, RolloutArgs, SourceArgs, TargetArgs};
 use crate::fail::{Fail, Outcome};
 use crate::lint::{Others, Target as Kong, clashes};
 use crate::progress;
@@ -26,23 +27,89 @@ use crate::progress;
 pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     let (target, group) = target(&args.target, "kctl plugin install … --all-nodes")?;
     let method = method(&args.method)?;
-    let loaded = lint::take(&args.source)?;
+    let sources = lint::each_plugin(&args.source)?;
+    if sources.len() > 1 {
+        one_at_a_time(&args)?;
+    }
+    let id = request_id(&args.flow)?;
+    let (mut requests, mut names) = (Vec::new(), Vec::new());
+    let mut kongs = args.judge.kong.map(|kong| vec![kong]);
+    let mut taken = Vec::new();
+    for source in &sources {
+        taken.push(take(source, &args)?);
+    }
+    for loaded in &taken {
+        if kongs.is_none() && !args.judge.no_lint {
+            kongs = Some(self::kongs(verb).await?);
+        }
+        lint::pass(loaded, &args.judge, kongs.as_deref().unwrap_or_default())?;
+        let package = &loaded.package;
+        let here = if group.is_empty() { "default" } else { group.as_str() };
+        let mut installed = lint::installed(&verb.client).await?;
+        installed.retain(|view| view.group == here);
+        if !args.judge.no_lint {
+            no_clash(package, &installed)?;
+        }
+        let before =
+            installed.iter().find(|v| v.name == package.plugin.as_str()).is_some_and(|v| v.set_nginx);
+        tell_needs(package, args.set_nginx.unwrap_or(before))?;
+        names.push(package.plugin.to_string());
+        requests.push(InstallRequest {
+            request_id: id.clone(),
+            plugin: package.plugin.to_string(),
+            digest: package.digest().to_string(),
+            version: package.version.clone(),
+            group: group.clone(),
+            target: Some(target.clone()),
+            policy: Some(policy(&args.rollout)),
+            reason: args.flow.reason.clone(),
+            allow_downgrade: args.allow_downgrade,
+            dry_run: args.flow.dry_run,
+            method: method.0.clone(),
+            place: method.1.clone(),
+            make: args.method.make,
+            allow_shadow: args.source.allow_shadow,
+            adopt: false,
+            set_nginx: args.set_nginx,
+        });
+    }
+    // Nothing is uploaded before all of them were found good.
+    for loaded in taken.iter().filter(|_| !args.flow.dry_run) {
+        upload(verb, &loaded.package, &Bytes::from(loaded.package.to_artifact())).await?;
+    }
+    let [request] = &requests[..] else {
+        let batch = InstallBatchRequest { request_id: id, installs: requests, dry_run: args.flow.dry_run };
+        let accepted = verb.client.call(|channel| {
+            let batch = batch.clone();
+            async move { Ok(PluginServiceClient::new(channel).install_batch(batch).await?.into_inner()) }
+        });
+        return batch::finish(verb, accepted.await?, &args.flow, &names, is_loaded).await;
+    };
+    let accepted = ask(verb, request.clone()).await?;
+    let name = format!("{} {}", request.plugin, request.version);
+    finish(verb, accepted, &args.flow, &format!("plugin/{}", request.plugin), |view| is_loaded(&name, view))
+        .await
+}
+
+/// Reads the plugin and says what it is.
+fn take(source: &SourceArgs, args: &InstallArgs) -> Outcome<Loaded> {
+    let loaded = lint::take(source)?;
     let package = &loaded.package;
-    if matches!(args.method.method, Some(InstallMethod::Path)) && !args.source.nginx.is_empty() {
+    if matches!(args.method.method, Some(InstallMethod::Path)) && !source.nginx.is_empty() {
         return Err(Fail::usage(
             "METHOD_INVALID",
             "with --method path a release is the files that are on the nodes, and --nginx would add one",
             "write it into kctl.toml beside handler.lua on the nodes, see kctl explain DECLARATION_INVALID",
         ));
     }
-    let (digest, bytes) = (package.digest(), Bytes::from(package.to_artifact()));
     let size: u64 = package.files.iter().chain(&package.extras).map(|f| f.entry.size).sum();
     eprintln!(
-        "✔ packed     {} {}   {} files, {:.1} KiB   {digest}",
+        "✔ packed     {} {}   {} files, {:.1} KiB   {}",
         package.plugin,
         package.version,
         package.files.len() + package.extras.len(),
-        size as f64 / 1024.0
+        size as f64 / 1024.0,
+        package.digest()
     );
     for extra in &package.extras {
         eprintln!("  with       {}", extra.entry.path);
@@ -50,57 +117,40 @@ pub async fn run(verb: &Verb, args: InstallArgs) -> Outcome {
     for path in &package.left_out {
         eprintln!("  left out   {path}");
     }
-    let kongs = match args.judge.kong {
-        Some(kong) => vec![kong],
-        None if args.judge.no_lint => Vec::new(),
-        None => kongs(verb).await?,
-    };
-    lint::pass(&loaded, &args.judge, &kongs)?;
-    let here = if group.is_empty() { "default" } else { group.as_str() };
-    let mut installed = lint::installed(&verb.client).await?;
-    installed.retain(|view| view.group == here);
-    if !args.judge.no_lint {
-        no_clash(package, &installed)?;
+    Ok(loaded)
+}
+
+/// What is about one plugin cannot be said of several.
+fn one_at_a_time(args: &InstallArgs) -> Outcome {
+    let source = &args.source;
+    let about_one = [
+        (source.name.is_some(), "--name"),
+        (source.as_version.is_some(), "--as-version"),
+        (!source.nginx.is_empty(), "--nginx"),
+        (args.method.path.is_some(), "--path"),
+    ];
+    match about_one.into_iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, option)) => Err(Fail::usage(
+            "SEVERAL_PLUGINS",
+            format!("{option} is about one plugin, and several are named"),
+            "install that one by itself",
+        )),
     }
-    let before = installed.iter().find(|v| v.name == package.plugin.as_str()).is_some_and(|v| v.set_nginx);
-    tell_needs(package, args.set_nginx.unwrap_or(before))?;
-    if !args.flow.dry_run {
-        upload(verb, package, &bytes).await?;
-    }
-    let request = InstallRequest {
-        request_id: request_id(&args.flow)?,
-        plugin: package.plugin.to_string(),
-        digest: digest.to_string(),
-        version: package.version.clone(),
-        group,
-        target: Some(target),
-        policy: Some(policy(&args.rollout)),
-        reason: args.flow.reason.clone(),
-        allow_downgrade: args.allow_downgrade,
-        dry_run: args.flow.dry_run,
-        method: method.0,
-        place: method.1,
-        make: args.method.make,
-        allow_shadow: args.source.allow_shadow,
-        adopt: false,
-        set_nginx: args.set_nginx,
-    };
-    let accepted = ask(verb, request).await?;
-    let plugin = format!("{} {}", package.plugin, package.version);
-    finish(verb, accepted, &args.flow, &format!("plugin/{}", package.plugin), |view| match view {
-        Some(view) => {
-            let (loaded, all) = reached(view);
-            let mark = if view.partial { "▲" } else { "✔" };
-            let safe = if view.partial { "" } else { " Safe to attach to routes." };
-            format!(
-                "{mark} {plugin} is loaded on {loaded}/{all} nodes (operation {}{}).{safe}\n",
-                view.id,
-                took(view)
-            )
-        }
-        None => format!("✔ {plugin} is installed already; nothing to do.\n"),
-    })
-    .await
+}
+
+fn is_loaded(plugin: &str, view: Option<&OperationView>) -> String {
+    let Some(view) = view else { return format!("✔ {plugin} is installed already; nothing to do.\n") };
+    let (loaded, all) = reached(view);
+    let mark = if view.partial { "▲" } else { "✔" };
+    let safe = if view.partial { "" } else { " Safe to attach to routes." };
+    format!(
+        "{mark} {} {} is loaded on {loaded}/{all} nodes (operation {}{}).{safe}\n",
+        view.plugins.join(" "),
+        view.version,
+        view.id,
+        took(view)
+    )
 }
 
 /// What the control plane would refuse is refused before anything is uploaded.
@@ -281,10 +331,24 @@ pub async fn finish(
     if flow.detach {
         return verb.printer.one(&view, &view.id, || format!("{}\n", view.id));
     }
-    let view = progress::follow(&verb.client, &view.id, flow.progress, flow.timeout).await?;
+    let view =
+        progress::follow(&verb.client, &view.id, flow.progress, flow.timeout, progress::is_done).await?;
+    if progress::has_stopped(&view) {
+        return verb.printer.one(&view, name, || stopped(&view));
+    }
     if view.phase != "Succeeded" && verb.printer.is_table() {
         return progress::verdict(&view);
     }
     verb.printer.one(&view, name, || text(Some(&view)))?;
     progress::verdict(&view)
+}
+
+/// Where a removal stands that was to stop, and what may follow.
+pub fn stopped(view: &OperationView) -> String {
+    let step = view.policy.as_ref().map(|p| p.stop_after.as_str()).unwrap_or_default();
+    format!(
+        "⏸ {step} is done and {} stays as it is (operation {1}).   go on: kctl operation resume {1}, or back: kctl operation abort {1}\n",
+        view.plugins.join(" "),
+        view.id
+    )
 }

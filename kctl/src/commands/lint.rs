@@ -102,6 +102,27 @@ pub fn options(source: &SourceArgs) -> Result<LoadOptions, Fault> {
     })
 }
 
+/// What is named along with the first plugin is another one, or a dependency of the one before it.
+///
+/// # Errors
+/// That a name is none.
+pub fn each_plugin(source: &SourceArgs) -> Outcome<Vec<SourceArgs>> {
+    let bare = LoadOptions { name: None, version: None, ..options(source)? };
+    let one = |reference| SourceArgs { reference, dependencies: Vec::new(), ..source.clone() };
+    let mut plugins = vec![one(source.reference.clone())];
+    for path in &source.dependencies {
+        let is_plugin = match load_all_about(path, &bare, &Sandboxed) {
+            Ok(_) => true,
+            Err(e) => matches!(e.code, "MULTIPLE_PLUGINS" | "NAME_UNKNOWN"),
+        };
+        match plugins.last_mut() {
+            Some(last) if !is_plugin => last.dependencies.push(path.clone()),
+            _ => plugins.push(one(path.clone())),
+        }
+    }
+    Ok(plugins)
+}
+
 /// Takes the one plugin of a reference.
 ///
 /// # Errors

@@ -20,7 +20,8 @@ pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
             verb.printer.one(&view, &view.id, || describe(&view))
         }
         OperationCommand::Status { id, watch: true, timeout } => {
-            let view = progress::follow(&verb.client, &id, ProgressStyle::Auto, timeout).await?;
+            let view = progress::follow(&verb.client, &id, ProgressStyle::Auto, timeout, progress::has_ended)
+                .await?;
             verb.printer.one(&view, &view.id, || describe(&view))?;
             progress::verdict(&view)
         }
@@ -57,7 +58,7 @@ async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
             let mut head: Vec<String> =
                 ["ID", "KIND", "PLUGIN", "VERSION", "PHASE", "CREATED"].map(str::to_owned).to_vec();
             if wide {
-                head.push("REASON".into());
+                head.extend(["BATCH", "REASON"].map(str::to_owned));
             }
             let row = |o: &OperationView| {
                 let phase = format!("{} {}", symbol(&o.phase), o.phase);
@@ -70,7 +71,7 @@ async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
                     time(o.created_at.as_ref()),
                 ];
                 if wide {
-                    row.push(o.reason.clone());
+                    row.extend([o.batch.clone(), o.reason.clone()]);
                 }
                 row
             };
@@ -91,6 +92,9 @@ pub fn describe(view: &OperationView) -> String {
     );
     if !view.id.is_empty() {
         out.push_str(&format!("id {}   created {}\n", view.id, time(view.created_at.as_ref())));
+    }
+    if !view.batch.is_empty() {
+        out.push_str(&format!("began together with others: batch {}\n", view.batch));
     }
     if let Some(error) = &view.error {
         out.push_str(&format!("✖ {} {}\n", error.code, error.message));

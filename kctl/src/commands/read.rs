@@ -90,7 +90,8 @@ pub async fn node(verb: &Verb, id: String) -> Outcome {
         for f in &view.found {
             let place = if f.dir.is_empty() { "files not found" } else { &f.dir };
             let state = if f.loaded { "loaded" } else { "not loaded" };
-            out.push_str(&format!("  ? {} {} not kctl's, {state}, {place}\n", f.name, f.version));
+            let whose = if f.method.is_empty() { "not kctl's" } else { "unknown to this control plane" };
+            out.push_str(&format!("  ? {} {} {whose}, {state}, {place}\n", f.name, f.version));
         }
         for c in &view.conditions {
             out.push_str(&format!("  ! {} {}\n", c.code, c.message));
@@ -127,10 +128,22 @@ pub async fn cluster(verb: &Verb) -> Outcome {
 }
 
 pub fn member_table(view: &ClusterView) -> Table {
-    let head = ["MEMBER", "ADDRESS", "ROLE", "STATE", "APPLIED"].map(str::to_owned).to_vec();
+    let head = ["MEMBER", "ADDRESS", "ROLE", "STATE", "APPLIED", "ARTIFACTS"].map(str::to_owned).to_vec();
     let row = |m: &kctl_shared::proto::v1::MemberView| {
         let state = format!("{} {}", symbol(&m.state), m.state);
-        vec![m.id.to_string(), m.address.clone(), m.role.clone(), state, m.applied_index.to_string()]
+        let artifacts = match m.artifacts_missing {
+            None => "-".into(),
+            Some(0) => "all".into(),
+            Some(n) => format!("{n} missing"),
+        };
+        vec![
+            m.id.to_string(),
+            m.address.clone(),
+            m.role.clone(),
+            state,
+            m.applied_index.to_string(),
+            artifacts,
+        ]
     };
     std::iter::once(head).chain(view.members.iter().map(row)).collect()
 }

@@ -1,85 +1,89 @@
 //! `kctl plugin remove`: show what it would do, ask, watch the three steps.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
-use kctl_shared::proto::v1::{RemovePreview, RemoveRequest};
+use kctl_shared::proto::v1::{OperationView, RemoveBatchRequest, RemovePreview, RemoveRequest};
 
-use super::Verb;
 use super::install::{finish, policy, request_id, target, took};
+use super::{Verb, batch, consent, preview};
 use crate::cli::RemoveArgs;
-use crate::fail::{Fail, Outcome};
+use crate::fail::Outcome;
 
 pub async fn run(verb: &Verb, args: RemoveArgs) -> Outcome {
-    let example = format!("kctl plugin remove {} --all-nodes", args.name);
+    let example = format!("kctl plugin remove {} --all-nodes", args.names.join(" "));
     let (target, group) = target(&args.target, &example)?;
     let asks = !args.flow.yes && !args.flow.dry_run;
-    if asks && !io::stdin().is_terminal() {
-        return Err(Fail::usage(
-            "CONSENT_REQUIRED",
-            "removing asks for consent and there is no terminal",
-            "add --yes",
-        ));
+    if asks {
+        consent::can_ask("removing")?;
     }
-    let request = RemoveRequest {
-        request_id: request_id(&args.flow)?,
-        plugin: args.name.clone(),
-        group,
-        target: Some(target),
+    let id = request_id(&args.flow)?;
+    let request = |name: &String| RemoveRequest {
+        request_id: id.clone(),
+        plugin: name.clone(),
+        group: group.clone(),
+        target: Some(target.clone()),
         policy: Some(policy(&args.rollout)),
         reason: args.flow.reason.clone(),
         dry_run: args.flow.dry_run,
+        step: args.step.as_str().into(),
     };
+    let requests: Vec<RemoveRequest> = args.names.iter().map(request).collect();
     if asks {
-        let preview =
-            verb.client
-                .call(|channel| {
-                    let request = request.clone();
-                    async move {
-                        Ok(PluginServiceClient::new(channel).preview_remove(request).await?.into_inner())
-                    }
-                })
-                .await?;
-        consent(&preview)?;
+        ask(verb, &requests).await?;
     }
-    let accepted = verb
-        .client
-        .call(|channel| {
-            let request = request.clone();
-            async move { Ok(PluginServiceClient::new(channel).remove(request).await?.into_inner()) }
-        })
-        .await?;
-    finish(verb, accepted, &args.flow, &format!("plugin/{}", args.name), |view| match view {
-        Some(view) if view.partial => {
-            format!("▲ removed {}, but not from every node{}.\n", args.name, took(view).replace(',', ", in"))
-        }
-        Some(view) => format!("✔ removed {}{}.\n", args.name, took(view).replace(',', " in")),
-        None => String::new(),
-    })
-    .await
+    let [request] = &requests[..] else {
+        let batch = RemoveBatchRequest { request_id: id, removals: requests, dry_run: args.flow.dry_run };
+        let accepted = verb.client.call(|channel| {
+            let batch = batch.clone();
+            async move { Ok(PluginServiceClient::new(channel).remove_batch(batch).await?.into_inner()) }
+        });
+        return batch::finish(verb, accepted.await?, &args.flow, &args.names, removed).await;
+    };
+    let accepted = verb.client.call(|channel| {
+        let request = request.clone();
+        async move { Ok(PluginServiceClient::new(channel).remove(request).await?.into_inner()) }
+    });
+    let accepted = accepted.await?;
+    if let Some(preview) = accepted.preview.as_ref().filter(|_| args.flow.dry_run) {
+        return show(verb, preview, accepted.operation.as_ref());
+    }
+    let name = &request.plugin;
+    finish(verb, accepted, &args.flow, &format!("plugin/{name}"), |view| removed(name, view)).await
 }
 
-fn consent(preview: &RemovePreview) -> Outcome {
-    let mut err = io::stderr();
-    writeln!(err, "Removing {} {} will:", preview.plugin, preview.version)?;
-    writeln!(err, "  1 detach   delete every plugin configuration of it in Kong")?;
-    writeln!(
-        err,
-        "  2 disable  drop it from `plugins` and reload {} nodes, waves {}",
-        preview.nodes,
-        preview.waves.join(",")
-    )?;
-    writeln!(
-        err,
-        "  3 purge    delete {} files from {} nodes (the release stays in the store)",
-        preview.files, preview.nodes
-    )?;
-    write!(err, "Type the plugin name to continue: ")?;
-    err.flush()?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    if line.trim() == preview.plugin {
-        return Ok(());
+fn removed(name: &str, view: Option<&OperationView>) -> String {
+    match view {
+        Some(view) if view.partial => {
+            format!("▲ removed {name}, but not from every node{}.\n", took(view).replace(',', ", in"))
+        }
+        Some(view) => format!(
+            "✔ removed {name}{}.   undo: kctl plugin undo {name} --all-nodes\n",
+            took(view).replace(',', " in")
+        ),
+        None => String::new(),
     }
-    Err(Fail::usage("CONSENT_REFUSED", "that is not the plugin's name; nothing was changed", "run it again"))
+}
+
+/// A dry run: what would be done, and what refers to the plugin now.
+fn show(verb: &Verb, preview: &RemovePreview, operation: Option<&OperationView>) -> Outcome {
+    let mut shown = serde_json::to_value(operation).unwrap_or_default();
+    shown["preview"] = serde_json::to_value(preview).unwrap_or_default();
+    verb.printer.one(&shown, &format!("plugin/{}", preview.plugin), || {
+        preview::plan(preview) + &operation.map(super::operation::describe).unwrap_or_default()
+    })
+}
+
+/// Shows what all of them would do, and has their names typed.
+async fn ask(verb: &Verb, requests: &[RemoveRequest]) -> Outcome {
+    for request in requests {
+        let preview = verb.client.call(|channel| {
+            let request = request.clone();
+            async move { Ok(PluginServiceClient::new(channel).preview_remove(request).await?.into_inner()) }
+        });
+        write!(io::stderr(), "{}", preview::plan(&preview.await?))?;
+    }
+    let names: Vec<&str> = requests.iter().map(|r| r.plugin.as_str()).collect();
+    let what = if names.len() == 1 { "the plugin name" } else { "the plugin names, with blanks between," };
+    consent::typed(what, &names.join(" "))
 }

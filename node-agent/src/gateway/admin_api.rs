@@ -133,7 +133,8 @@ impl AdminApi {
     ) -> Result<(), Failure> {
         let mut offsets: HashSet<String> = HashSet::new();
         let mut ids: HashSet<String> = HashSet::new();
-        let mut path = format!("{workspace}/plugins?size={PAGE_SIZE}");
+        let base = format!("{}/plugins?size={PAGE_SIZE}", prefix(workspace));
+        let mut path = base.clone();
         for _ in 0..MAX_PAGES {
             let page = self.json(&path).await?;
             let rows = page
@@ -149,7 +150,7 @@ impl AdminApi {
                     return Err(bad(&format!("/plugins names {id} twice")));
                 }
                 if row.get("name").and_then(Value::as_str) == Some(plugin.as_str()) {
-                    found.push(entity(id, row));
+                    found.push(entity(id, row, workspace));
                 }
             }
             let Some(offset) = page.get("offset").and_then(Value::as_str) else {
@@ -161,9 +162,20 @@ impl AdminApi {
             if !offsets.insert(offset.to_owned()) {
                 return Err(bad("the pages of /plugins go round in a circle"));
             }
-            path = format!("{workspace}/plugins?size={PAGE_SIZE}&offset={}", encoded(offset));
+            path = format!("{base}&offset={}", encoded(offset));
         }
         Err(bad("/plugins has no end"))
+    }
+
+    /// What people call what a plugin entity is attached to.
+    ///
+    /// # Errors
+    /// As [`Self::root`].
+    pub async fn name_of(&self, workspace: &str, kind: &str, id: &str) -> Result<Option<String>, Failure> {
+        check_id(id)?;
+        let found = self.json(&format!("{}/{kind}s/{id}", prefix(workspace))).await?;
+        let text = |key: &str| found.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
+        Ok(["name", "username", "custom_id"].into_iter().find_map(text).map(plain))
     }
 
     /// Deletes by id, in every workspace; what is not there is done.
@@ -171,12 +183,9 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::root`]; `BAD_ENTITY_ID` for what is not an id.
     pub async fn delete(&self, id: &str) -> Result<(), Failure> {
-        if uuid::Uuid::parse_str(id).is_err() {
-            let shown: String = id.chars().take(80).collect();
-            return Err(Failure::new("BAD_ENTITY_ID", format!("{shown:?} is not the id of a plugin entity")));
-        }
+        check_id(id)?;
         for workspace in self.workspaces().await? {
-            let path = format!("{workspace}/plugins/{id}");
+            let path = format!("{}/plugins/{id}", prefix(&workspace));
             let (status, body) = self.ask(Method::DELETE, &path).await?;
             if !matches!(status, StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND) {
                 return Err(refusal(&format!("DELETE {path}"), status, &body));
@@ -185,7 +194,32 @@ impl AdminApi {
         Ok(())
     }
 
-    /// Path prefixes; Kong without workspaces answers 404 and has the default one only.
+    /// Makes the entity be there under its id, in its workspace, as its body says.
+    ///
+    /// # Errors
+    /// `ENTITY_REFUSED` with Kong's words when Kong will not take it as it is: what it refers to is gone, another one is
+    /// in its place, or it fits the schema no more. Else as [`Self::delete`].
+    pub async fn put(&self, entity: &Entity) -> Result<(), Failure> {
+        check_id(&entity.id)?;
+        let path = format!("{}/plugins/{}", prefix(&entity.workspace), entity.id);
+        let (status, body) = self.send(Method::PUT, &path, Some(&entity.body)).await?;
+        match status {
+            StatusCode::OK | StatusCode::CREATED => Ok(()),
+            // Whoever answered does not load the plugin yet: that passes.
+            StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::NOT_FOUND
+            // Kong before 1.0 has no such request.
+            | StatusCode::METHOD_NOT_ALLOWED
+                if !shown(&body).contains("not enabled") =>
+            {
+                Err(Failure::new("ENTITY_REFUSED", shown(&body)))
+            }
+            _ => Err(refusal(&format!("PUT {path}"), status, &body)),
+        }
+    }
+
+    /// Names; Kong without workspaces answers 404 and has the default one only, which is then nameless.
     async fn workspaces(&self) -> Result<Vec<String>, Failure> {
         let (status, body) = self.ask(Method::GET, &format!("/workspaces?size={PAGE_SIZE}")).await?;
         if status == StatusCode::NOT_FOUND {
@@ -198,11 +232,7 @@ impl AdminApi {
             return Err(bad("there are more workspaces than one page holds"));
         }
         let names = rows.iter().map(|row| row.get("name").and_then(Value::as_str));
-        names
-            .map(|name| {
-                name.map(|n| format!("/{}", encoded(n))).ok_or_else(|| bad("a workspace has no name"))
-            })
-            .collect()
+        names.map(|name| name.map(str::to_owned).ok_or_else(|| bad("a workspace has no name"))).collect()
     }
 
     async fn json(&self, path: &str) -> Result<Value, Failure> {
@@ -211,11 +241,20 @@ impl AdminApi {
     }
 
     /// A worker that is going may take a connection along without an answer; another one will answer.
-    async fn answered(&self, method: Method, path: &str) -> Result<reqwest::Response, reqwest::Error> {
+    async fn answered(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<reqwest::Response, reqwest::Error> {
         let mut tries = 1;
         loop {
             let url = format!("{}{path}", self.base);
-            match self.client.request(method.clone(), url).header("connection", "close").send().await {
+            let mut request = self.client.request(method.clone(), url).header("connection", "close");
+            if let Some(json) = json {
+                request = request.header("content-type", "application/json").body(json.to_owned());
+            }
+            match request.send().await {
                 Err(error) if tries < TRIES && !error.is_timeout() && !error.is_connect() => tries += 1,
                 answer => return answer,
             }
@@ -223,7 +262,16 @@ impl AdminApi {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Vec<u8>), Failure> {
-        let response = self.answered(method, path).await.map_err(|error| {
+        self.send(method, path, None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<(StatusCode, Vec<u8>), Failure> {
+        let response = self.answered(method, path, json).await.map_err(|error| {
             let why = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(&error) };
             Failure::new("ADMIN_API_UNREACHABLE", format!("{}{path}: {why}", self.base))
         })?;
@@ -274,7 +322,11 @@ fn refusal(path: &str, status: StatusCode, body: &[u8]) -> Failure {
 fn shown(body: &[u8]) -> String {
     let message = serde_json::from_slice::<Value>(body).ok();
     let message = message.as_ref().and_then(|v| v.get("message")).and_then(Value::as_str).map(str::to_owned);
-    let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    plain(&message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()))
+}
+
+/// One line of bounded length that does nothing to a terminal.
+fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
@@ -293,7 +345,20 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     array.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn entity(id: &str, row: &Value) -> Entity {
+/// Of the paths of a workspace.
+fn prefix(workspace: &str) -> String {
+    if workspace.is_empty() { String::new() } else { format!("/{}", encoded(workspace)) }
+}
+
+fn check_id(id: &str) -> Result<(), Failure> {
+    if uuid::Uuid::parse_str(id).is_ok() {
+        return Ok(());
+    }
+    let shown: String = id.chars().take(80).collect();
+    Err(Failure::new("BAD_ENTITY_ID", format!("{shown:?} is not the id of a plugin entity")))
+}
+
+fn entity(id: &str, row: &Value, workspace: &str) -> Entity {
     let mut scopes = Vec::new();
     let mut targets = Vec::new();
     for scope in ["service", "route", "consumer", "consumer_group"] {
@@ -303,7 +368,8 @@ fn entity(id: &str, row: &Value) -> Entity {
         }
     }
     let scope = if scopes.is_empty() { "global".to_owned() } else { scopes.join("+") };
-    Entity { id: id.to_owned(), scope, target: targets.join(","), body: row.to_string() }
+    let (id, workspace) = (id.to_owned(), workspace.to_owned());
+    Entity { id, scope, target: targets.join(","), body: row.to_string(), workspace }
 }
 
 fn encoded(text: &str) -> String {

@@ -303,8 +303,17 @@ impl Gateway for Kong {
         self.entities_api()?.entities(plugin).await
     }
 
+    async fn name_of(&self, workspace: &str, kind: &str, id: &str) -> Result<Option<String>, Failure> {
+        self.entities_api()?.name_of(workspace, kind, id).await
+    }
+
     async fn delete_entity(&self, id: &str) -> Result<(), Failure> {
         self.ask_version().await?;
         self.entities_api()?.delete(id).await
+    }
+
+    async fn put_entity(&self, entity: &Entity) -> Result<(), Failure> {
+        self.ask_version().await?;
+        self.entities_api()?.put(entity).await
     }
 }

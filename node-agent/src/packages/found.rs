@@ -13,21 +13,26 @@ use kctl_shared::spec::{Failure, FoundPlugin};
 
 use super::intact::stamp;
 use super::{Packages, manual};
-use crate::gateway::{KongObserved, Wanted};
+use crate::gateway::KongObserved;
+use crate::ledger::Record;
 
 /// Where a plugin was found, what was seen there, and its digest.
 pub(super) type Known = BTreeMap<PluginName, (PathBuf, u64, Option<Digest>)>;
 
 impl Packages {
-    /// What the node lists or has loaded, and neither comes with Kong nor was placed by kctl.
-    pub fn found(&self, kong: &KongObserved, proven: &Wanted) -> Vec<FoundPlugin> {
+    /// What the node lists or has loaded, and neither comes with Kong nor is known to the control plane: placed by somebody
+    /// else, or by kctl for a cluster that was restored from an older backup since.
+    pub fn found(&self, kong: &KongObserved, record: &Record) -> Vec<FoundPlugin> {
+        let proven = &record.proven.listed;
+        let known_there =
+            |name: &PluginName| record.spec.as_ref().is_none_or(|s| s.plugins.contains_key(name));
         let listed = [&kong.conf_plugins, &kong.armed_plugins].into_iter().flatten().flatten();
         let loaded = kong.loaded.iter().flatten().map(|(name, _)| name);
         let mut names: Vec<PluginName> = listed
             .chain(loaded)
             .filter(|name| !is_bundled(name))
             .filter_map(|name| PluginName::parse(name).ok())
-            .filter(|name| !proven.listed.contains_key(name))
+            .filter(|name| !(proven.contains_key(name) && known_there(name)))
             .collect();
         names.sort();
         names.dedup();
@@ -35,13 +40,21 @@ impl Packages {
         known.retain(|plugin, _| names.contains(plugin));
         let one = |plugin: PluginName| {
             let running = kong.loaded.as_ref().and_then(|l| l.get(plugin.as_str()));
-            let place = manual::find(&plugin, None, kong.lua_path.as_deref()).ok();
-            let digest = place.as_ref().and_then(|dir| digest(&mut known, &plugin, dir));
+            let ours = proven.get(&plugin);
+            let place = match ours {
+                Some(release) => self.placed_dir(&plugin, &release.placement()),
+                None => manual::find(&plugin, None, kong.lua_path.as_deref()).ok(),
+            };
+            let digest = match ours {
+                Some(release) => Some(release.digest),
+                None => place.as_ref().and_then(|dir| digest(&mut known, &plugin, dir)),
+            };
             FoundPlugin {
                 version: running.cloned().flatten().unwrap_or_default(),
                 loaded: running.is_some(),
                 dir: place.map(|dir| dir.display().to_string()).unwrap_or_default(),
                 digest,
+                placed: ours.map(|release| release.method.clone()),
                 plugin,
             }
         };

@@ -74,24 +74,30 @@ pub(super) fn installed(tree: &Path) -> Vec<Rock> {
     names(&root).into_iter().flat_map(versions).collect()
 }
 
+fn manifest(tree: &Path) -> String {
+    fs::read_to_string(rocks(tree).join("manifest")).unwrap_or_default()
+}
+
 /// Whether the tree has this version of the rock and no other, and its manifest says just that.
 pub(super) fn is_settled(tree: &Path, rock: &Rock) -> bool {
-    let manifest = fs::read_to_string(rocks(tree).join("manifest")).unwrap_or_default();
+    let manifest = manifest(tree);
     installed(tree).iter().all(|r| r.name != rock.name || r == rock)
         && rock.dir(tree).join("rock_manifest").exists()
         && manifest.contains(&format!("\"{}/{}\"", rock.name, rock.version))
-        && !is_stale(tree, &rock.name)
+        && !tells_too_much(&manifest, tree, &rock.name)
 }
 
 /// Whether the tree's manifest names a version of the rock that is not there, or not wholly: LuaRocks was stopped between
 /// the one and the other, and stumbles over it the next time.
 pub(super) fn is_stale(tree: &Path, name: &str) -> bool {
-    let root = rocks(tree);
-    let manifest = fs::read_to_string(root.join("manifest")).unwrap_or_default();
+    tells_too_much(&manifest(tree), tree, name)
+}
+
+fn tells_too_much(manifest: &str, tree: &Path, name: &str) -> bool {
     let provider = format!("\"{name}/");
     let told = manifest.match_indices(&provider).map(|(at, found)| &manifest[at + found.len()..]);
     let mut versions = told.filter_map(|rest| rest.split('"').next());
-    let place = root.join(name);
+    let place = rocks(tree).join(name);
     versions.any(|version| !place.join(version).join("rock_manifest").exists())
         || manifest.contains(&format!("[\"{name}\"]")) && !place.exists()
 }

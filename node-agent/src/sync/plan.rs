@@ -70,6 +70,7 @@ mod tests {
         let spec = NodeSpec {
             node: "n1".parse().unwrap(),
             epoch: 1,
+            supersedes: None,
             generation: 7,
             plugins: [
                 (name("new"), enabled("1.0.0")),

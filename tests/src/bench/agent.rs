@@ -174,6 +174,7 @@ impl Driven {
         NodeSpec {
             node: NodeId::parse("n1").unwrap(),
             epoch: 1,
+            supersedes: None,
             generation: self.generation,
             plugins: [(PluginName::parse(plugin::NAME).unwrap(), plugin)].into(),
             task: None,

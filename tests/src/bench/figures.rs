@@ -25,6 +25,14 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
     low + (high - low) * at.fract()
 }
 
+/// The median and, beside it, the range.
+///
+/// # Panics
+/// Without values.
+pub fn spread(values: &[f64]) -> String {
+    format!("{:.2} [{:.2}–{:.2}]", median(values), quantile(values, 0.0), quantile(values, 1.0))
+}
+
 pub fn verdict(met: bool) -> &'static str {
     if met { "ok" } else { "MISSED" }
 }

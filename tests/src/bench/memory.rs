@@ -1,6 +1,5 @@
 //! What idle daemons hold in memory, before and after a plugin went in and out again.
 
-use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use procfs::process::Process;
@@ -10,6 +9,7 @@ use crate::cluster::signal;
 use crate::{Cluster, until};
 
 use super::plugin;
+use super::process::field;
 
 /// KiB that an agent may hold.
 const TARGET: u64 = 15 << 10;
@@ -56,9 +56,14 @@ pub fn run() -> bool {
     let show = |when: &str| -> u64 {
         let pids = [("member (kctl)", member.clone()), ("agent", Value::from(agent.child.id()))];
         for (who, pid) in &pids {
-            println!("  {:<33} {:8} {:9}", format!("{who}, {when}"), of(pid, "VmRSS"), of(pid, "RssAnon"));
+            println!(
+                "  {:<33} {:8} {:9}",
+                format!("{who}, {when}"),
+                field(&pid.to_string(), "VmRSS"),
+                field(&pid.to_string(), "RssAnon")
+            );
         }
-        of(&pids[1].1, "VmRSS")
+        field(&pids[1].1.to_string(), "VmRSS")
     };
     install("1.0.0");
     let one = show("after an install");
@@ -68,10 +73,4 @@ pub fn run() -> bool {
     let met = one.max(show("after upgrade and removal")) <= TARGET;
     println!("  agent: at most {TARGET} KiB {}", super::figures::verdict(met));
     met
-}
-
-fn of(pid: &Value, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

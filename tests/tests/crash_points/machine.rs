@@ -124,6 +124,7 @@ impl Machine {
         let spec = NodeSpec {
             node: NodeId::parse("n1").unwrap(),
             epoch: 1,
+            supersedes: None,
             generation: self.generation,
             plugins: [(PluginName::parse(PLUGIN).unwrap(), plugin)].into(),
             task: None,

@@ -23,6 +23,8 @@ pub struct Surroundings<'a> {
     pub rng: &'a mut SmallRng,
     /// The group's store: id to plugin.
     pub entities: &'a mut BTreeMap<String, PluginName>,
+    /// Entities whose service or route is gone.
+    pub orphans: &'a BTreeSet<String>,
     /// Things may go wrong of themselves.
     pub chaos: bool,
     pub facts: Vec<Fact>,
@@ -35,7 +37,7 @@ pub enum Fact {
         before: Workers,
         after: Workers,
         proven: Wanted,
-        asked: Option<NodeSpec>,
+        asked: Option<Box<NodeSpec>>,
     },
     Deleted {
         plugin: PluginName,
@@ -43,6 +45,13 @@ pub enum Fact {
     },
     EntityDeleted {
         id: String,
+    },
+    EntitiesSaved {
+        ids: Vec<String>,
+    },
+    EntityAttached {
+        id: String,
+        plugin: PluginName,
     },
     /// A complete scan saw no entity of it.
     FoundNone(PluginName),
@@ -350,7 +359,8 @@ impl Process {
     fn hup(&mut self, machine: &mut Machine, used: &BTreeSet<PluginName>, around: &mut Surroundings<'_>) {
         let before = machine.loaded.clone();
         if machine.hup(used) {
-            let (proven, asked) = (self.record.proven.clone(), self.record.spec.clone());
+            let asked = self.record.spec.clone().map(Box::new);
+            let proven = self.record.proven.clone();
             around.facts.push(Fact::Reloaded { before, after: machine.loaded.clone(), proven, asked });
         }
     }

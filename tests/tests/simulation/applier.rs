@@ -1,6 +1,9 @@
 //! The work of an agent on entities, one request at a time.
 
-use kctl_node_agent::entities::{is_due, tally};
+use std::collections::BTreeMap;
+
+use kctl_node_agent::entities::{is_due, missing, tally, tally_attached, unknown};
+use kctl_shared::digest::Digest;
 use kctl_shared::spec::{Entity, EntityReport, Failure, Grant};
 
 use super::agent::{Fact, Process, Surroundings};
@@ -15,6 +18,9 @@ pub struct Scan {
     grant: Grant,
     found: Vec<Entity>,
     next: usize,
+    /// Still to be re-created.
+    missing: Vec<String>,
+    refused: BTreeMap<String, Failure>,
 }
 
 impl Process {
@@ -45,21 +51,40 @@ impl Process {
         match self.scan.take() {
             None if due => {
                 let found = around.entities.iter().filter(|(_, plugin)| **plugin == task.plugin);
-                let found = found
+                let found: Vec<_> = found
                     .map(|(id, _)| Entity {
                         id: id.clone(),
                         scope: "route".into(),
                         target: String::new(),
                         body: String::new(),
+                        workspace: String::new(),
                     })
                     .collect();
-                self.scan = Some(Scan { grant: task.grant, found, next: 0 });
+                let missing = missing(&task, &found).into_iter().collect();
+                let (grant, refused) = (task.grant, BTreeMap::new());
+                self.scan = Some(Scan { grant, found, next: 0, missing, refused });
             }
             None => {
                 self.report = Some(report);
                 return false;
             }
             Some(mut scan) => {
+                if let Some(id) = scan.missing.pop() {
+                    if !machine.loaded.contains_key(&task.plugin) {
+                        report.waiting = Some(Failure::new("ADMIN_API_BAD_ANSWER", "not enabled"));
+                        self.report = Some(report);
+                        return false;
+                    }
+                    if around.orphans.contains(&id) {
+                        scan.refused.insert(id, Failure::new("ENTITY_REFUSED", "made up"));
+                    } else {
+                        around.entities.insert(id.clone(), task.plugin.clone());
+                        around.facts.push(Fact::EntityAttached { id, plugin: task.plugin.clone() });
+                    }
+                    self.scan = Some(scan);
+                    self.report = Some(report);
+                    return true;
+                }
                 while let Some(entity) = scan.found.get(scan.next) {
                     scan.next += 1;
                     if is_due(&task, entity) {
@@ -75,7 +100,14 @@ impl Process {
                 if scan.found.is_empty() {
                     around.facts.push(Fact::FoundNone(task.plugin.clone()));
                 }
-                tally(&mut report, scan.found);
+                if task.attach.is_empty() {
+                    let ids: Vec<_> = unknown(&task, &scan.found).map(|e| e.id.clone()).collect();
+                    let saved = (!ids.is_empty()).then(|| Digest::of(ids.join(" ").as_bytes()));
+                    around.facts.push(Fact::EntitiesSaved { ids });
+                    tally(&mut report, scan.found, saved);
+                } else {
+                    tally_attached(&mut report, &task, scan.found, scan.refused);
+                }
                 self.scanned_at = around.now;
             }
         }

@@ -1,8 +1,10 @@
 //! Faults are over: everything converges, and goes on serving.
 
 use kctl_control_plane::desired::node_spec;
-use kctl_control_plane::state::operation::Phase;
-use kctl_shared::name::NodeId;
+use kctl_control_plane::state::operation::{Operation, Phase};
+use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::spec::PluginSpec;
+use rand::RngExt as _;
 
 use super::agent::in_use;
 use super::laws::Law;
@@ -25,12 +27,19 @@ impl World {
         }
         self.close_unserved();
         self.nodes.values_mut().for_each(|node| node.machine.broken.clear());
-        self.converge()
+        self.fickle = true;
+        let converged = self.converge();
+        self.fickle = false;
+        converged
     }
 
     /// Until every operation has ended and every node is as its spec says.
     pub fn converge(&mut self) -> Result<(), Law> {
         for round in 1..=ROUNDS {
+            let late = self.truth.live_operations().any(Operation::is_past_return);
+            if self.fickle && self.rng.random_bool(if late { 0.3 } else { 0.01 }) {
+                self.call_off(self.leader);
+            }
             let busy = self.calm_round()?;
             if !busy && self.truth.live_operations().next().is_none() && self.settled() {
                 return self.agree();
@@ -40,7 +49,19 @@ impl World {
                 let live: Vec<_> = self.truth.live_operations().map(|o| o.plugin.clone()).collect();
                 // A put-back that would leave out what an entity refers to waits for the entity to go.
                 let stuck = self.nodes.values().any(|n| n.agent.record.put_back_due);
-                self.entities.retain(|_, plugin| !stuck && !live.contains(plugin));
+                // So does a node that joined in vain: what it could not load and is in use keeps it from any reload.
+                let lacks = |id: &NodeId, plugin: &PluginName| {
+                    let spec = node_spec(&self.truth, id).plugins.remove(plugin);
+                    let failed = |p: PluginSpec| {
+                        self.nodes[id].agent.record.attempts.failure(plugin, p.grant).is_some()
+                    };
+                    spec.is_some_and(failed)
+                };
+                let frozen: Vec<_> = in_use(&self.entities)
+                    .into_iter()
+                    .filter(|plugin| self.nodes.keys().any(|id| lacks(id, plugin)))
+                    .collect();
+                self.remove_by_hand(|_, plugin| stuck || live.contains(plugin) || frozen.contains(plugin));
             }
         }
         let live: Vec<_> =

@@ -1,6 +1,6 @@
 //! One event at random, and the faults among them.
 
-use kctl_control_plane::state::operation::OperationKind;
+use kctl_control_plane::state::operation::{Operation, OperationKind};
 use kctl_shared::name::NodeId;
 use rand::RngExt as _;
 
@@ -9,7 +9,7 @@ use super::requests::{PLUGINS, digest, plugin};
 use super::world::{Node, World};
 
 /// Faults that a batch must have had, or it proves nothing.
-pub const WANTED: [&str; 20] = [
+pub const WANTED: [&str; 23] = [
     "stream cut",
     "spec duplicated",
     "spec reordered",
@@ -30,6 +30,9 @@ pub const WANTED: [&str; 20] = [
     "put back",
     "removed by hand",
     "agent ahead of a deposed leader",
+    "removal called off",
+    "removals compensated",
+    "route deleted",
 ];
 
 impl World {
@@ -75,6 +78,11 @@ impl World {
             }
             930..955 => {
                 let member = self.somebody_leading();
+                // Most tellingly when it is too late.
+                let late = self.truth.live_operations().any(Operation::is_past_return);
+                if self.rng.random_bool(if late { 0.9 } else { 0.3 }) && self.call_off(member) {
+                    return Ok(());
+                }
                 if self.request(member).is_some() {
                     self.count("requested");
                 }
@@ -228,8 +236,16 @@ impl World {
             }
             16 if self.rng.random_bool(0.5) => {
                 if let Some(first) = self.entities.keys().next().cloned() {
-                    self.entities.remove(&first);
+                    self.remove_by_hand(|id, _| *id == first);
                     self.count("removed by hand");
+                }
+            }
+            16 => {
+                // Kong deletes what belongs to it too.
+                if let Some(first) = self.entities.keys().next().cloned() {
+                    self.remove_by_hand(|id, _| *id == first);
+                    self.orphans.insert(first);
+                    self.count("route deleted");
                 }
             }
             _ => {}

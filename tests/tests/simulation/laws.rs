@@ -6,13 +6,14 @@
 //!   nodes without an Admin API lose it last, and by then a later scan than their last reload saw no entity (**F2**).
 //! - **I6** lock and live operation are one (`state::invariants`); **I7** no step begins before those before it are over.
 //! - **I8** an agent's fence never falls, across its restarts too; one generation is one spec.
-//! - **I9** only ids that the log recorded are deleted. **I10** members with the same log have the same state, and a
+//! - **I9** only ids that the log recorded, of entities that were saved, are deleted; a removal that was called off ends
+//!   with all of them under their ids, but for what Kong refused or people deleted themselves. **I10** members with the same log have the same state, and a
 //!   rejection changes nothing.
 //! - **I14** what was listed by hand stays listed and loaded.
 //! - **I15** evidence of a former start of an agent is no evidence. **I16** what a reload brings in was asked for by the
 //!   node's spec, or was proven before.
 //!
-//! Not here: I4 is consensus (`control-plane/tests/raft_cluster.rs`), I5 migrations and I13 an audit that do not exist
+//! Not here: I4 is consensus (`control-plane/tests/raft_cluster.rs`), I13 `control-plane/tests/core`, I5 migrations that do not exist
 //! yet, I11 the editor of kong.conf (`node-agent/tests/gateway_kong_conf.rs`, `tests/tests/crash_points.rs`). I3 and I12
 //! are about hashes and half-written trees: files here are whole or absent, and a Kong refuses a list that lacks some; of
 //! I15 the half about decommissioned nodes waits for the command.
@@ -52,6 +53,9 @@ fn hold(name: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Jud
 #[derive(Debug, Default)]
 pub struct Ghost {
     recorded: BTreeSet<String>,
+    saved: BTreeSet<String>,
+    /// Entities that people deleted with their own hands.
+    pub by_hand: BTreeSet<String>,
     fences: BTreeMap<NodeId, (u64, u64)>,
     boots: BTreeMap<NodeId, u64>,
     /// The order in which things happened: a reload without the plugin, a scan that saw no entity of it.
@@ -106,8 +110,8 @@ impl Ghost {
                 hold("I7", operation.cursor == *step, || {
                     format!("{} step {step} is not where it stands", operation.id)
                 })?;
-                if operation.kind == OperationKind::Remove {
-                    let kind = operation.steps[*step].kind;
+                let kind = operation.steps[*step].kind;
+                if matches!(kind, StepKind::Disable | StepKind::Purge) {
                     let done = |k| before.iter().rev().find(|s| s.kind == k).map(|s| s.phase);
                     let detached = done(StepKind::Detach) == Some(StepPhase::Done);
                     hold("I7", detached, || format!("{} {} while attached", operation.id, kind.as_str()))?;
@@ -118,6 +122,19 @@ impl Ghost {
                 let (dropped, scan) =
                     (self.dropped.get(&operation.plugin), self.found_none.get(&operation.plugin));
                 passed(operation, *from, dropped <= scan, seen)?
+            }
+            Command::Intervene { operation, .. } => {
+                let operation = &seen.truth.operations[operation];
+                let back = operation.kind == OperationKind::Remove && operation.phase == Phase::RollingBack;
+                hold("B2", !(back && operation.is_past_return()), || {
+                    format!("{} goes back although files go", operation.id)
+                })?;
+            }
+            Command::ConcludeAttach { operation, refused, .. } => {
+                let operation = &seen.truth.operations[operation];
+                let told = |id: &&String| refused.contains_key(*id) || self.by_hand.contains(*id);
+                let lost = operation.entities.keys().find(|id| !seen.entities.contains_key(*id) && !told(id));
+                hold("I9", lost.is_none(), || format!("{} ends without {lost:?}", operation.id))?;
             }
             Command::FinishOperation { operation, .. } => finished(&seen.truth.operations[operation], seen)?,
             _ => {}
@@ -134,9 +151,21 @@ impl Ghost {
                 self.found_none.insert(plugin.clone(), self.moment);
                 Ok(())
             }
-            Fact::EntityDeleted { id } => hold("I9", self.recorded.contains(id), || {
-                format!("{node} deleted {id}, which nobody recorded")
-            }),
+            Fact::EntitiesSaved { ids } => {
+                self.saved.extend(ids.iter().cloned());
+                Ok(())
+            }
+            Fact::EntityAttached { id, plugin } => {
+                hold("I9", self.recorded.contains(id) && self.saved.contains(id), || {
+                    format!("{node} re-created {id}, which was never taken away")
+                })?;
+                attached(plugin, seen)
+            }
+            Fact::EntityDeleted { id } => {
+                hold("I9", self.recorded.contains(id) && self.saved.contains(id), || {
+                    format!("{node} deleted {id}, which nobody recorded and saved")
+                })
+            }
             Fact::Conflict(message) => Err(Law::new("I8", format!("{node}: {message}"))),
             Fact::Deleted { plugin, placement } => {
                 let needs = |w: &super::machine::Workers| w.get(plugin) == Some(&Some(placement.clone()));
@@ -153,6 +182,10 @@ impl Ghost {
                     hold("I1", other.is_none(), || {
                         format!("{node} deleted files of {plugin} while {other:?} runs it")
                     })?;
+                    let back = live.is_some_and(|o| o.phase == Phase::RollingBack);
+                    hold("I1", !back, || {
+                        format!("{node} deleted files of {plugin} while its removal is called off")
+                    })?;
                     let past = live.is_some_and(Operation::is_past_return);
                     hold("I1", past, || format!("{node} deleted files of {plugin} before B2"))?;
                 }
@@ -168,6 +201,9 @@ impl Ghost {
                     let wanted = spec.is_some_and(|s| s.enabled.as_ref().is_some_and(is));
                     let was = proven.listed.get(plugin).is_some_and(is);
                     hold("I16", wanted || was, || format!("{node} runs a {plugin} that nobody asked for"))?;
+                }
+                for plugin in after.keys().filter(|p| !before.contains_key(*p)) {
+                    restored(node, plugin, &self.admins, seen)?;
                 }
                 for plugin in before.keys().filter(|p| !after.contains_key(*p)) {
                     if machine.admin {
@@ -197,7 +233,7 @@ fn dropped(
     let detached =
         |o: &Operation| o.steps.iter().any(|s| s.kind == StepKind::Detach && s.phase == StepPhase::Done);
     let allowed = operation.is_none_or(|o| match o.kind {
-        OperationKind::Remove => detached(o),
+        OperationKind::Remove => detached(o) && o.phase != Phase::Compensated,
         _ => matches!(o.phase, Phase::RollingBack | Phase::Failed),
     });
     hold("I2", allowed, || format!("{node} dropped {plugin} before B1"))?;
@@ -214,6 +250,36 @@ fn dropped(
     hold("I2", late.is_none(), || {
         format!("{node} dropped {plugin} before {late:?}, whose Admin API takes entities of it")
     })
+}
+
+/// Nodes of a live removal that may have dropped it, and whose Kong runs without it.
+fn lacking<'a>(operation: &Operation, seen: &'a Seen<'_>) -> impl Iterator<Item = &'a NodeId> {
+    let (dropped, plugin) = (operation.touched(&[StepKind::Disable]), operation.plugin.clone());
+    let lacks = move |m: &Machine| m.up && !m.loaded.contains_key(&plugin);
+    seen.machines.iter().filter(move |(n, m)| dropped.contains(**n) && lacks(m)).map(|(n, _)| *n)
+}
+
+/// An entity is there again: a node without the plugin would take no change of any plugin from here on.
+fn attached(plugin: &PluginName, seen: &Seen<'_>) -> Judged {
+    let operation = seen.truth.operation_on(&group(), plugin);
+    let frozen = operation.and_then(|o| lacking(o, seen).next());
+    hold("I2", frozen.is_none(), || format!("an entity of {plugin} is there again and {frozen:?} lacks it"))
+}
+
+/// A plugin is loaded that was not: in the undoing of a removal, Admin APIs take entities of it last.
+fn restored(
+    node: &NodeId,
+    plugin: &PluginName,
+    admins: &BTreeMap<String, BTreeSet<NodeId>>,
+    seen: &Seen<'_>,
+) -> Judged {
+    let Some(operation) = seen.truth.operation_on(&group(), plugin) else { return Ok(()) };
+    let known = admins.get(&operation.id).is_some_and(|a| a.contains(node));
+    if operation.kind != OperationKind::Remove || operation.phase != Phase::RollingBack || !known {
+        return Ok(());
+    }
+    let late = lacking(operation, seen).find(|n| !seen.machines[n].admin);
+    hold("I2", late.is_none(), || format!("{node} takes entities of {plugin} again before {late:?} has it"))
 }
 
 /// A barrier was passed.

@@ -8,7 +8,7 @@ use super::{replay_command, run};
 const WITHIN: u64 = 1_500;
 
 /// The bug, and what it does.
-const MUTANTS: [(&str, &str); 11] = [
+const MUTANTS: [(&str, &str); 12] = [
     ("guard-only-at-propose", "apply believes its proposer"),
     ("skip-f2", "no scan after the last node with an Admin API dropped the plugin"),
     ("disable-order-reversed", "nodes without an Admin API drop a plugin first"),
@@ -19,6 +19,7 @@ const MUTANTS: [(&str, &str); 11] = [
     ("no-incarnation-check", "a former start of an agent is believed"),
     ("delete-by-name", "entities go that nobody recorded"),
     ("frozen-members", "nodes that join are in no live operation"),
+    ("abort-allowed-after-B2", "a removal is called off while files go"),
     ("joiner-straight-to-active", "nodes that join are in no live removal"),
 ];
 

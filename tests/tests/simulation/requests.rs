@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use kctl_control_plane::rollout::runbook;
 use kctl_control_plane::state::model::{Release, Target};
-use kctl_control_plane::state::operation::{Interventions, Operation, OperationKind, Phase, Policy};
+use kctl_control_plane::state::operation::{
+    Intervention, Interventions, Operation, OperationKind, Phase, Policy, RequestKey,
+};
 use kctl_control_plane::state::{ClusterState, Command};
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
@@ -62,6 +64,18 @@ pub fn remove(state: &ClusterState, plugin: &PluginName, ask: &Ask) -> Option<Ve
     Some(vec![Command::StartOperation { operation: Box::new(operation) }])
 }
 
+/// Calls a live removal off, whatever it has done.
+pub fn call_off(state: &ClusterState, serial: u64) -> Option<Command> {
+    let operation = state.live_operations().find(|o| o.kind == OperationKind::Remove)?;
+    let (from, steps) = (operation.cursor, runbook::abort(state, operation));
+    Some(Command::Intervene {
+        operation: operation.id.clone(),
+        request: RequestKey { id: format!("request-{serial}"), body: "b".into() },
+        reason: String::new(),
+        what: Intervention::Abort { from, steps },
+    })
+}
+
 pub struct Ask {
     pub id: String,
     pub now: Timestamp,
@@ -106,5 +120,10 @@ fn blank(plugin: &PluginName, ask: &Ask) -> Operation {
         set_nginx: false,
         previous_set_nginx: false,
         interventions: Interventions::default(),
+        saved: Vec::new(),
+        refused: BTreeMap::new(),
+        undo_to: None,
+        batch: None,
+        allow_downgrade: true,
     }
 }

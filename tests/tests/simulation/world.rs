@@ -54,6 +54,8 @@ pub struct World {
     pub rng: SmallRng,
     pub now: Timestamp,
     pub chaos: bool,
+    /// People call removals off although all is well.
+    pub fickle: bool,
     pub log: Vec<Entry>,
     /// The state after the whole log.
     pub truth: ClusterState,
@@ -62,6 +64,8 @@ pub struct World {
     pub proposals: Vec<Proposal>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub entities: BTreeMap<String, PluginName>,
+    /// Entities whose service or route is gone: once deleted Kong does not take them again.
+    pub orphans: BTreeSet<String>,
     pub streams: BTreeMap<u64, Stream>,
     pub down: Vec<(NodeId, u64, Down)>,
     pub cut: BTreeSet<(NodeId, usize)>,
@@ -78,6 +82,7 @@ impl World {
             rng: SmallRng::seed_from_u64(seed),
             now: Timestamp(1_000_000),
             chaos: true,
+            fickle: false,
             log: Vec::new(),
             truth: ClusterState::default(),
             members: (0..3).map(|_| Member::new()).collect(),
@@ -85,6 +90,7 @@ impl World {
             proposals: Vec::new(),
             nodes: BTreeMap::new(),
             entities: BTreeMap::new(),
+            orphans: BTreeSet::new(),
             streams: BTreeMap::new(),
             down: Vec::new(),
             cut: BTreeSet::new(),
@@ -153,6 +159,7 @@ impl World {
             now: self.now,
             rng: &mut self.rng,
             entities: &mut self.entities,
+            orphans: &self.orphans,
             chaos: self.chaos,
             facts: Vec::new(),
         };
@@ -300,6 +307,25 @@ impl World {
         self.ghost.admins.insert(ask.id.clone(), admins);
         self.propose(member, commands, None);
         Some(ask.id)
+    }
+
+    /// Somebody has second thoughts about a removal.
+    pub fn call_off(&mut self, member: usize) -> bool {
+        let serial = self.serial();
+        let state = &self.members[member].state;
+        let Some(command) = requests::call_off(state, serial) else { return false };
+        self.propose(member, vec![command], None);
+        self.count("removal called off");
+        true
+    }
+
+    pub fn remove_by_hand(&mut self, gone: impl Fn(&String, &PluginName) -> bool) {
+        let gone: Vec<_> =
+            self.entities.iter().filter(|(id, p)| gone(id, p)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.entities.remove(&id);
+            self.ghost.by_hand.insert(id);
+        }
     }
 
     /// Whether a node is as its spec says.

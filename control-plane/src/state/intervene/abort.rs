@@ -1,13 +1,17 @@
-//! `abort`: an install goes back to what was before; a removal can be called off only before it did anything.
+//! `abort`: back to what was before. A removal that did nothing yet just ends; one that did brings back what it took away,
+//! until files go.
 
+use std::collections::BTreeSet;
+
+use kctl_shared::mutant;
 use kctl_shared::spec::Failure;
 
 use super::rolling_back;
 use crate::state::command::{Event, LogStamp, Rejection};
-use crate::state::lifecycle;
 use crate::state::model::ClusterState;
-use crate::state::operation::{OperationKind, Phase, Step, StepKind, StepPhase};
+use crate::state::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 use crate::state::progress::{at_step, turn};
+use crate::state::{entities, lifecycle};
 
 pub(super) fn abort(
     state: &mut ClusterState,
@@ -20,36 +24,57 @@ pub(super) fn abort(
     let operation = at_step(state, id, from)?;
     rolling_back(operation)?;
     let removes = operation.kind == OperationKind::Remove;
-    if removes && operation.is_past_return() {
+    if removes && operation.is_past_return() && !mutant::is("abort-allowed-after-B2") {
         let message = format!("operation {id} deletes files of {} already", operation.plugin);
         return Err(Rejection::new("PAST_POINT_OF_NO_RETURN", message)
             .hint(format!("let it end, then install {} again", operation.plugin)));
     }
-    if removes && !operation.is_untouched_removal() {
-        let message = format!(
-            "operation {id} has taken configurations or directives of {} away, and kctl does not bring them back by itself yet",
-            operation.plugin
-        );
-        return Err(Rejection::new("ABORT_NEEDS_COMPENSATION", message).hint(format!(
-            "let it end: kctl operation status {id} -w; then install and configure it again"
-        )));
+    if !removes && operation.has_begun_to_attach() {
+        let message = format!("operation {id} re-creates configurations of {} already", operation.plugin);
+        return Err(Rejection::new("ATTACHING", message)
+            .hint(format!("let it end, then kctl plugin remove {} --all-nodes", operation.plugin)));
     }
-    let back = |s: &Step| matches!(s.kind, StepKind::Restore | StepKind::Unstage) && !s.is_over();
-    if removes != steps.is_empty() || !steps.iter().all(back) {
+    let leads_back =
+        if removes { compensates(state, operation, &steps) } else { operation.is_way_back(&steps) };
+    if !leads_back {
         return Err(Rejection::new("SUPERSEDED", format!("operation {id} cannot go back that way")));
     }
     let message = if reason.is_empty() { "called off".into() } else { format!("called off: {reason}") };
+    let ends = steps.is_empty();
     if let Some(operation) = state.operations.get_mut(id) {
         operation.interventions.aborted = true;
         operation.interventions.hold = None;
         operation.error = Some(Failure::new("ABORTED", message));
-        if removes {
+        if ends {
             operation.steps[from..].iter_mut().for_each(|step| step.phase = StepPhase::Skipped);
         } else {
             turn(operation, at, from, steps);
             operation.phase = Phase::RollingBack;
+            entities::hand_on(operation, at);
         }
     }
     state.generation = at.index;
-    Ok(if removes { lifecycle::end(state, at, id, Phase::Aborted) } else { Vec::new() })
+    Ok(if ends { lifecycle::end(state, at, id, Phase::Aborted) } else { Vec::new() })
+}
+
+/// Exactly the nodes that may have dropped the plugin get it again, those with an Admin API last, because it must not
+/// accept configuration that some node could not run; and after them all the entities that may have been deleted.
+fn compensates(state: &ClusterState, operation: &Operation, steps: &[Step]) -> bool {
+    let restoring: Vec<_> = steps.iter().take_while(|s| s.kind == StepKind::Restore).collect();
+    let rest: Vec<_> = steps[restoring.len()..].iter().map(|s| (s.kind, s.nodes.len())).collect();
+    let attach: &[_] = if state.has_to_attach(operation) { &[(StepKind::Attach, 0)] } else { &[] };
+    let named: Vec<_> = restoring.iter().flat_map(|s| s.nodes.keys()).collect();
+    let once: BTreeSet<_> = named.iter().map(|n| (*n).clone()).collect();
+    let admin = |s: &&&Step| {
+        s.nodes.keys().any(|n| state.nodes.get(n).is_some_and(|record| record.facts.has_admin_api))
+    };
+    let plain = |s: &&&Step| {
+        s.nodes.keys().any(|n| state.nodes.get(n).is_none_or(|record| !record.facts.has_admin_api))
+    };
+    let first_admin = restoring.iter().position(|s| admin(&s)).unwrap_or(restoring.len());
+    rest == attach
+        && once.len() == named.len()
+        && once == operation.touched(&[StepKind::Disable])
+        && !restoring[first_admin..].iter().any(|s| plain(&s))
+        && !steps.iter().any(Step::is_over)
 }

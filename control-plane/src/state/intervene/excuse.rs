@@ -2,6 +2,7 @@
 //! node, and go on.
 
 use crate::state::command::{Event, LogStamp, Rejection};
+use crate::state::entities;
 use crate::state::model::ClusterState;
 use crate::state::operation::{Excuse, Operation, Step, Verdict};
 
@@ -31,6 +32,9 @@ pub(super) fn excuse(
         operation.interventions.excused.insert(node.clone(), excuse);
         let open = operation.steps.iter_mut().filter(|step| !step.is_over());
         open.for_each(|step| step.excuse(node, at.proposed_at));
+        if entities::scan_anew(operation, at, operation.cursor) {
+            state.generation = at.index;
+        }
     }
     Ok(Vec::new())
 }

@@ -40,7 +40,7 @@ pub(super) fn resume(state: &mut ClusterState, id: &str) -> Result<Vec<Event>, R
         )));
     }
     if let Some(operation) = state.operations.get_mut(id) {
-        if matches!(hold.cause, Cause::Wave(_)) {
+        if matches!(hold.cause, Cause::Wave(_) | Cause::Step(_)) {
             operation.interventions.promoted = Some(operation.cursor);
         }
         release(operation);
@@ -54,7 +54,10 @@ pub(super) fn promote(state: &mut ClusterState, id: &str, step: usize) -> Result
     let failed = operation.stops_at(&operation.steps[step]).is_some();
     let by_wave = match &operation.interventions.hold {
         Some(hold) => matches!(hold.cause, Cause::Wave(_)),
-        None => operation.baking_until(step).is_some() || operation.asks_after(step),
+        None => {
+            let asks = matches!(operation.asks_after(step), Some(Cause::Wave(_)));
+            asks || operation.baking_until(step).is_some()
+        }
     };
     if !over || failed || !by_wave {
         let message = format!("operation {id} does not wait after a wave");

@@ -7,7 +7,7 @@ use kctl_shared::spec::Failure;
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Step;
+use super::{Step, StepKind};
 
 /// Notes kept for one operation; beyond it somebody's script runs in a circle.
 pub const MAX_NOTES: usize = 1_000;
@@ -31,7 +31,7 @@ pub enum Intervention {
     Excuse {
         node: NodeId,
     },
-    /// Back to what was before; a removal that did nothing yet just ends, and brings no steps.
+    /// Back to what was before; a removal that took nothing away yet just ends, and brings no steps.
     Abort {
         from: usize,
         steps: Vec<Step>,
@@ -74,7 +74,7 @@ pub struct Interventions {
     /// The step whose wave a person let pass without waiting longer.
     pub promoted: Option<usize>,
     pub excused: BTreeMap<NodeId, Excuse>,
-    /// Called off: once everything is as before it ends `Aborted`.
+    /// Called off: once everything is as before it ends `Aborted`, a removal that took anything away `Compensated`.
     pub aborted: bool,
     /// Who did what, oldest first.
     pub notes: Vec<Note>,
@@ -94,6 +94,8 @@ pub enum Cause {
     },
     /// The policy asks for a person after this wave.
     Wave(u32),
+    /// The policy asks for a person after this step of a removal; everything its barrier needs is there.
+    Step(StepKind),
     Failure(Failure),
 }
 

@@ -6,7 +6,7 @@ use kctl_shared::name::NodeId;
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, OperationKind, Phase, Step, StepKind, Verdict};
+use super::{Cause, Operation, Phase, Step, StepKind, StepPhase, Verdict};
 
 /// How a rollout goes; already resolved to numbers where the request had percentages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Policy {
     pub pause_after: BTreeSet<u32>,
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// The step of a removal after which a person is waited for.
+    #[serde(default)]
+    pub stop_after: Option<StepKind>,
 }
 
 /// What follows when more nodes failed than may.
@@ -109,7 +112,7 @@ impl Operation {
     /// Nodes whose latest verdict on the way forward is not `Verified`.
     pub fn unserved(&self) -> BTreeSet<NodeId> {
         let mut nodes = BTreeSet::new();
-        let forward = |s: &&Step| !matches!(s.kind, StepKind::Restore | StepKind::Unstage);
+        let forward = |s: &&Step| !matches!(s.kind, StepKind::Restore | StepKind::Unstage | StepKind::Attach);
         for (node, entry) in self.steps.iter().filter(forward).flat_map(|s| &s.nodes) {
             match entry.verdict {
                 Some(Verdict::Failed(_) | Verdict::Excused) => nodes.insert(node.clone()),
@@ -120,9 +123,9 @@ impl Operation {
         nodes
     }
 
-    /// Ended well, but not on every node.
+    /// Ended well, but not on every node, or without configurations that Kong refused.
     pub fn is_partial(&self) -> bool {
-        self.phase == Phase::Succeeded && !self.unserved().is_empty()
+        self.phase == Phase::Succeeded && !(self.unserved().is_empty() && self.refused.is_empty())
     }
 
     /// Until when the wave of step `index` has to stay healthy before the next step; `None` when nothing follows it that
@@ -135,10 +138,26 @@ impl Operation {
         settled.filter(|_| bakes).map(|at| at.plus_ms(self.policy.bake_ms))
     }
 
-    /// After the wave of step `index` a person is to be asked, and has not answered yet.
-    pub fn asks_after(&self, index: usize) -> bool {
-        let asked = |s: &&Step| s.kind.in_waves() && self.policy.pause_after.contains(&s.wave);
-        self.steps.get(index).filter(asked).is_some() && self.interventions.promoted != Some(index)
+    /// Why a person is to be asked before the barrier of step `index` is passed; `None` once one has answered.
+    pub fn asks_after(&self, index: usize) -> Option<Cause> {
+        let step = self.steps.get(index).filter(|_| self.interventions.promoted != Some(index))?;
+        if self.stops_after(index) {
+            return Some(Cause::Step(step.kind));
+        }
+        let asked = step.kind.in_waves() && self.policy.pause_after.contains(&step.wave);
+        asked.then_some(Cause::Wave(step.wave))
+    }
+
+    /// The step, with its last wave, is the one to stop after. Who has let it pass once is not asked again when an entity
+    /// that came back makes the removal begin anew.
+    fn stops_after(&self, index: usize) -> bool {
+        let ends = |i: usize, step: &Step| {
+            let next = self.steps.get(i + 1);
+            Some(step.kind) == self.policy.stop_after && next.is_none_or(|n| n.kind != step.kind)
+        };
+        let mut before = self.steps.iter().enumerate().take(index);
+        self.steps.get(index).is_some_and(|step| ends(index, step))
+            && !before.any(|(i, step)| step.phase == StepPhase::Done && ends(i, step))
     }
 
     /// Latest moment at which anything was settled, or a person did something.
@@ -147,12 +166,5 @@ impl Operation {
         let steps = self.steps.iter().flat_map(|s| [s.started_at, s.finished_at]).flatten();
         let notes = self.interventions.notes.iter().map(|n| n.at);
         settled.chain(steps).chain(notes).max().unwrap_or_default().max(self.created_at)
-    }
-
-    /// Nothing of a removal has been asked for yet that would have to be undone.
-    pub fn is_untouched_removal(&self) -> bool {
-        self.kind == OperationKind::Remove
-            && self.entities.is_empty()
-            && self.touched(&[StepKind::Disable, StepKind::Purge]).is_empty()
     }
 }

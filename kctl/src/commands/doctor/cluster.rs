@@ -248,6 +248,7 @@ mod tests {
                 leader: None,
                 members: vec![member(1, "follower"), member(2, "unreachable")],
                 term: 1,
+                epoch: 1,
             }),
             nodes: vec![node("a", "Live", "3.9.1", &["IN_USE_NOT_ENABLED"]), node("b", "Lost", "3.8.0", &[])],
             operations: vec![OperationView {

@@ -4,17 +4,17 @@ use std::future::Future;
 
 use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
 use kctl_shared::proto::v1::{ExcuseRequest, OperationView, RetryRequest, StepInRequest};
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::describe;
 use crate::cli::{FollowArgs, StepInArgs};
+use crate::client::Connection;
 use crate::commands::Verb;
 use crate::commands::install::parse_request_id;
 use crate::fail::Outcome;
 use crate::progress;
 
-type Client = OperationServiceClient<Channel>;
+type Client = OperationServiceClient<Connection>;
 
 fn request(args: &StepInArgs) -> Outcome<StepInRequest> {
     Ok(StepInRequest {
@@ -85,7 +85,8 @@ async fn follow(verb: &Verb, view: OperationView, args: &FollowArgs, what: &str)
     if args.detach || args.step_in.dry_run {
         return told(verb, &view, &args.step_in, what);
     }
-    let view = progress::follow(&verb.client, &view.id, args.progress, args.timeout).await?;
+    let view =
+        progress::follow(&verb.client, &view.id, args.progress, args.timeout, progress::is_done).await?;
     verb.printer.one(&view, &view.id, || describe(&view))?;
     if what == "called off" && view.phase == "Aborted" {
         return Ok(());

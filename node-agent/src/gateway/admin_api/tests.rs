@@ -131,3 +131,38 @@ async fn pages_that_make_no_sense_are_refused() {
         assert_eq!(api.entities(&plugin()).await.unwrap_err().code, "ADMIN_API_BAD_ANSWER", "{page}");
     }
 }
+
+#[tokio::test]
+async fn what_kong_never_takes_again_is_told_from_what_passes() {
+    let (gone, taken) = (
+        r#"{"message":"the foreign key does not reference an existing 'routes' entity.","code":4}"#,
+        r#"{"message":"UNIQUE violation detected","code":5}"#,
+    );
+    let absent = r#"{"message":"schema violation (name: plugin 'hello' not enabled; add it)","code":2}"#;
+    for (code, text) in [
+        (None, answer("200 OK", "{}")),
+        (Some("ENTITY_REFUSED"), answer("400 Bad Request", gone)),
+        (Some("ENTITY_REFUSED"), answer("409 Conflict", taken)),
+        (Some("ENTITY_REFUSED"), answer("404 Not Found", r#"{"message":"Not found"}"#)),
+        (Some("ADMIN_API_BAD_ANSWER"), answer("400 Bad Request", absent)),
+        (Some("ADMIN_API_REFUSED"), answer("401 Unauthorized", "{}")),
+        (Some("ADMIN_API_BROKEN"), answer("500 Internal Server Error", "<html>")),
+    ] {
+        let shown = text.clone();
+        let api = api(move |path| {
+            let known = path == "/a%20team/plugins/11111111-1111-4111-8111-111111111111";
+            if known { text.clone() } else { answer("503 Elsewhere", path) }
+        })
+        .await;
+        let mut entity = Entity {
+            id: "11111111-1111-4111-8111-111111111111".into(),
+            scope: "global".into(),
+            target: String::new(),
+            body: String::new(),
+            workspace: "a team".into(),
+        };
+        assert_eq!(api.put(&entity).await.err().map(|f| f.code).as_deref(), code, "{shown}");
+        entity.id = "../services/s".into();
+        assert_eq!(api.put(&entity).await.unwrap_err().code, "BAD_ENTITY_ID");
+    }
+}

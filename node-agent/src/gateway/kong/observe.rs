@@ -53,7 +53,8 @@ impl Kong {
             Err(failure) => seen.trouble = Some(failure),
         }
         let tree = Tree::of(self.prefix());
-        seen.stopped_by_us = tree.is_none() && self.record.memory().stopped_by_us();
+        let memory = self.record.memory();
+        seen.stopped_by_us = tree.is_none() && memory.stopped_by_us();
         seen.facts.state = match &tree {
             None => KongState::Down,
             Some(tree) if tree.stopped => KongState::Stopped,
@@ -62,6 +63,10 @@ impl Kong {
         if let Some(tree) = &tree {
             seen.facts.master_pid = tree.master.pid.unsigned_abs();
             seen.facts.old_workers = u32::try_from(tree.draining().count()).unwrap_or(u32::MAX);
+            seen.unproven = memory
+                .pending
+                .map(|edit| edit.added.into_iter().chain(edit.removed).collect())
+                .unwrap_or_default();
             seen.old_generations = self.record.old_generations(tree, self.ours.generations());
         }
         match self.armed() {

@@ -1,0 +1,44 @@
+//! Operations that began together keep step where Kong is reloaded, so that a node is reloaded once for all of them.
+
+use super::{Round, WaitingOn};
+use crate::state::operation::{Operation, Phase, Step, StepKind};
+
+/// Why a wave does not begin yet: an operation of the batch is not as far and on its way. One that is paused, goes back
+/// or has ended is not waited for; the one that is furthest behind never waits, so that there is always one that moves.
+pub(crate) fn behind(round: &Round<'_>, step: &Step) -> Option<WaitingOn> {
+    let operation = round.operation;
+    let begins = step.kind.in_waves() && step.nodes.values().all(|n| n.grant.is_none());
+    let here = place(operation).filter(|_| begins && operation.phase == Phase::Progressing)?;
+    let late = others(round)
+        .filter(|o| operation.batch.is_some() && o.batch == operation.batch)
+        .filter(|o| o.phase == Phase::Progressing && !stands_in_line(round, o))
+        .find(|o| place(o).is_some_and(|there| there < here))?;
+    let message = format!(
+        "nodes are to be reloaded once for it and {}, whose operation {} is not as far",
+        late.plugin, late.id
+    );
+    Some(WaitingOn { node: None, reason: "BATCH_BEHIND".into(), message, since: operation.progressed_at() })
+}
+
+fn others<'a>(round: &Round<'a>) -> impl Iterator<Item = &'a Operation> {
+    let id = round.operation.id.as_str();
+    round.state.live_operations().filter(move |o| o.id != id)
+}
+
+/// The wave it is at, 0 before the first one; `None` once no wave is left.
+fn place(operation: &Operation) -> Option<u32> {
+    let rest = operation.steps.get(operation.cursor..)?;
+    let current = rest.first()?;
+    let comes = rest.iter().any(|s| s.kind.in_waves());
+    comes.then_some(if current.kind.in_waves() { current.wave } else { 0 })
+}
+
+/// A node works on one entity task at a time: whose applier has another one as well may have to wait for that.
+fn stands_in_line(round: &Round<'_>, operation: &Operation) -> bool {
+    let node = |o: &Operation| o.applier.as_ref().map(|a| a.node.clone());
+    let detaches = operation.current().is_some_and(|s| s.kind == StepKind::Detach);
+    detaches
+        && node(operation).is_some_and(|here| {
+            round.state.live_operations().any(|o| o.id != operation.id && node(o).as_ref() == Some(&here))
+        })
+}

@@ -110,7 +110,9 @@ impl Captured {
 /// # Errors
 /// When it is of another format or damaged.
 pub fn decode_state(bytes: &[u8]) -> std::io::Result<ClusterState> {
-    types::decode(bytes)
+    let mut state: ClusterState = types::decode(bytes)?;
+    state.settle_in();
+    Ok(state)
 }
 
 /// Cheap to clone.

@@ -12,11 +12,12 @@ pub mod fleet;
 mod gate;
 pub mod runbook;
 mod stop;
+mod walk;
 pub mod waves;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::{Grant, PluginStatus};
 use kctl_shared::time::Timestamp;
@@ -34,7 +35,7 @@ use kctl_shared::spec::Stage;
 pub struct WaitingOn {
     /// `None`: for the control plane, or for time to pass.
     pub node: Option<NodeId>,
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub since: Timestamp,
 }
@@ -119,8 +120,7 @@ pub(crate) struct Round<'a> {
 impl<'a> Round<'a> {
     /// The node's report, if the start of its agent that is registered made it: an earlier one proves nothing.
     pub fn heard(&self, node: &NodeId) -> Option<&'a fleet::Report> {
-        let boot = self.state.nodes.get(node)?.boot;
-        self.fleet.reports.get(node).filter(|r| r.boot == boot || mutant::is("no-incarnation-check"))
+        walk::present(self.state.nodes.get(node), self.fleet.reports.get(node))
     }
 
     /// What that report says of the operation's plugin in answer to `grant`.
@@ -146,9 +146,8 @@ impl<'a> Round<'a> {
             // Nodes that act already finish; nothing else is decided.
             let verdicts = self.verdicts(step);
             self.waiting.insert(0, gate::held(&id, hold));
-            let settle =
-                Command::Settle { operation: id, step: operation.cursor, verdicts: verdicts.clone() };
-            return (!verdicts.is_empty()).then_some(settle);
+            let step = operation.cursor;
+            return (!verdicts.is_empty()).then_some(Command::Settle { operation: id, step, verdicts });
         }
         if let Some(command) = detach::watch(self, step, &mut taken.appliers) {
             return Some(command);
@@ -173,18 +172,18 @@ impl<'a> Round<'a> {
     }
 
     /// Verdicts that the agents' proofs allow now; everything else becomes a reason to wait.
-    fn verdicts(&mut self, step: &Step) -> BTreeMap<NodeId, Verdict> {
-        let mut verdicts = BTreeMap::new();
-        for (node, entry) in step.open_nodes() {
-            let Some(grant) = entry.grant else { continue };
-            match barrier::judge(self, step, node, entry, grant) {
-                Judgement::Over(verdict) => {
-                    verdicts.insert(node.clone(), verdict);
-                }
-                Judgement::Open(waiting) => self.waiting.push(waiting),
+    fn verdicts(&mut self, step: &'a Step) -> BTreeMap<NodeId, Verdict> {
+        let proof = barrier::Proof::of(self, step);
+        let (mut verdicts, mut waiting) = (Vec::new(), Vec::new());
+        for place in walk::walk(self, step.nodes.len(), step.open_nodes()) {
+            let Some(grant) = place.entry.grant else { continue };
+            match barrier::judge(self, step, &proof, &place, grant) {
+                Judgement::Over(verdict) => verdicts.push((place.node.clone(), verdict)),
+                Judgement::Open(reason) => waiting.push(reason),
             }
         }
-        verdicts
+        self.waiting.append(&mut waiting);
+        verdicts.into_iter().collect()
     }
 
     /// All nodes have their verdict: what else the barrier waits for, then past it.

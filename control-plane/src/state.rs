@@ -22,6 +22,7 @@ mod lifecycle;
 mod pin;
 mod progress;
 mod restored;
+mod share;
 
 pub use audit::CONTROL_PLANE;
 pub use catalogue::{no_conflict, same_content};

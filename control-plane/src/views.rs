@@ -179,6 +179,7 @@ impl Sources<'_> {
             finished_at: step.finished_at.map(Timestamp::to_proto),
             nodes: step.nodes.iter().map(|(id, n)| self.node_step(operation, step, id, n)).collect(),
             summary: step.summary.clone(),
+            forgotten: u32::try_from(step.forgotten).unwrap_or(u32::MAX),
         }
     }
 
@@ -271,7 +272,7 @@ fn file(f: &FileEntry) -> v1::FileView {
 fn waiting_on(w: &WaitingOn) -> v1::WaitingOn {
     v1::WaitingOn {
         node: w.node.as_ref().map(ToString::to_string).unwrap_or_default(),
-        reason: w.reason.clone(),
+        reason: w.reason.to_string(),
         since: Some(w.since.to_proto()),
         message: w.message.clone(),
     }

@@ -7,6 +7,8 @@
 
 #[path = "core/batch.rs"]
 mod batch;
+#[path = "core/details.rs"]
+mod details;
 #[path = "core/people.rs"]
 mod people;
 #[path = "core/policy.rs"]

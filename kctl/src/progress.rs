@@ -249,7 +249,8 @@ pub fn verdict(view: &OperationView) -> Outcome {
         eprintln!("✖ {} {} could not be brought back", refused.what, refused.id);
         eprintln!("    Kong said: {}", refused.message);
     }
-    let restored: usize = view.steps.iter().filter(|s| s.name == "restore").map(|s| s.nodes.len()).sum();
+    let restored = view.steps.iter().filter(|s| s.name == "restore");
+    let restored: usize = restored.map(|s| s.nodes.len() + s.forgotten as usize).sum();
     if view.partial && !view.refused.is_empty() {
         eprintln!("▲ partial: everything is back but what is named above.");
     } else if view.partial {

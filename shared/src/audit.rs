@@ -1,6 +1,8 @@
 //! The audit log's records and the chain that binds them: each carries the hash of the one before it, so that a record
 //! cannot be changed, taken out or put in without every later hash being another.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -30,8 +32,8 @@ pub struct Record {
     pub subject: Subject,
     pub reason: String,
     pub request_id: String,
-    /// What it came to, in a few words.
-    pub detail: String,
+    /// What it came to. Shared, because it may name every node and be said again of every operation.
+    pub detail: Arc<str>,
     /// Hash of the record before it.
     pub previous: Digest,
     pub hash: Digest,
@@ -117,7 +119,7 @@ impl From<&Record> for v1::AuditRecord {
             member: s.member,
             reason: r.reason.clone(),
             request_id: r.request_id.clone(),
-            detail: r.detail.clone(),
+            detail: r.detail.to_string(),
             previous: r.previous.to_string(),
             hash: r.hash.to_string(),
         }
@@ -152,7 +154,7 @@ impl TryFrom<v1::AuditRecord> for Record {
             },
             reason: r.reason,
             request_id: r.request_id,
-            detail: r.detail,
+            detail: r.detail.into(),
         })
     }
 }
@@ -174,7 +176,7 @@ mod tests {
                 subject: Subject { plugin: "golden".into(), ..Subject::default() },
                 reason: "CHG-1".into(),
                 request_id: "r".into(),
-                detail: String::new(),
+                detail: "".into(),
                 previous,
                 hash: GENESIS,
             };

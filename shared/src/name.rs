@@ -1,7 +1,9 @@
 //! Names: of plugins, nodes and groups, valid by construction.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -91,8 +93,23 @@ fn check(s: &str, what: &str, max: usize, extra: &[u8]) -> Result<(), NameError>
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        ///
+        /// A clone is the same text, not another one: thousands of records name the same few.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                // Most that are compared are clones of one another, and then the text need not be looked at.
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -160,7 +177,7 @@ impl PluginName {
             let message = format!("{s} is a plugin that comes with Kong");
             return Err(NameError { code: "PLUGIN_BUNDLED", message });
         }
-        Ok(Self(s.to_owned()))
+        Ok(Self(s.into()))
     }
 }
 
@@ -169,7 +186,7 @@ impl NodeId {
     /// `NAME_INVALID`.
     pub fn parse(s: &str) -> Result<Self, NameError> {
         check(s, "node id", 128, b".")?;
-        Ok(Self(s.to_owned()))
+        Ok(Self(s.into()))
     }
 }
 
@@ -178,7 +195,7 @@ impl GroupName {
     /// `NAME_INVALID`.
     pub fn parse(s: &str) -> Result<Self, NameError> {
         check(s, "group name", 128, b".")?;
-        Ok(Self(s.to_owned()))
+        Ok(Self(s.into()))
     }
 }
 

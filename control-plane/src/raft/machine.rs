@@ -13,9 +13,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
-use super::Captured;
 use super::disk::{Change, Disk, corrupt, join_large, put_large};
 use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode};
+use super::{Captured, decode_state};
 use crate::state::members::configured;
 use crate::state::{CONTROL_PLANE, ClusterState, LogStamp, apply_by};
 
@@ -65,7 +65,7 @@ impl StateMachine {
         let mut machine = Machine::default();
         let newest = load(&*disk).map_err(|e| corrupt(path, e))?;
         if let Some((head, body)) = newest {
-            machine.state = decode(&body).map_err(|e| corrupt(path, e))?;
+            machine.state = decode_state(&body).map_err(|e| corrupt(path, e))?;
             machine.applied = head.meta.last_log_id;
             machine.membership = head.meta.last_membership;
         }
@@ -203,7 +203,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
-        let state: ClusterState = decode(&snapshot)?;
+        let state = decode_state(&snapshot)?;
         self.save(meta, &snapshot)?;
         self.with(|m| {
             *m = Machine { state, applied: meta.last_log_id, membership: meta.last_membership.clone() }

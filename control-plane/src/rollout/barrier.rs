@@ -2,6 +2,8 @@
 //!
 //! Only a proof that answers the node's present grant counts. Everything else is a reason to wait, and says so.
 
+use std::borrow::Cow;
+
 use kctl_shared::method::Method;
 use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
@@ -9,7 +11,9 @@ use kctl_shared::spec::{Failure, Grant, KongState, PluginStatus, ReleaseRef, Sta
 use kctl_shared::time::Timestamp;
 
 use super::fleet::{GRACE_MS, Liveness};
+use super::walk::Place;
 use super::{Round, WaitingOn};
+use crate::state::model::Target;
 use crate::state::operation::{NodeStep, Operation, Step, StepKind, Verdict};
 
 /// A node that gave up in a step that must end well is let try again after this long.
@@ -23,21 +27,21 @@ pub(crate) enum Judgement {
 pub(crate) fn judge(
     round: &Round<'_>,
     step: &Step,
-    node: &NodeId,
-    entry: &NodeStep,
+    proof: &Proof,
+    place: &Place<'_>,
     grant: Grant,
 ) -> Judgement {
-    let dispatched = entry.dispatched_at.unwrap_or(round.now);
-    let answer = round.answer(node, grant);
+    let dispatched = place.entry.dispatched_at.unwrap_or(round.now);
+    let answer = place.answer(&round.operation.plugin, grant);
     if let Some(answer) = answer {
-        if is_proven(round, step, node, answer) || mutant::is("applied-counts-as-verified") {
+        if proof.is_given(place.node, answer) || mutant::is("applied-counts-as-verified") {
             return Judgement::Over(Verdict::Verified);
         }
         if let (Some(failure), false) = (&answer.failure, step.kind.waits_for_ever()) {
             return Judgement::Over(Verdict::Failed(failure.clone()));
         }
     }
-    let waiting = reason(round, node, answer, dispatched);
+    let waiting = reason(round, place, answer, dispatched);
     let overdue = round.now.since(dispatched) > round.operation.policy.node_deadline_ms;
     let informed = round.now.since(round.fleet.leader_since) > GRACE_MS;
     if overdue && informed && !step.kind.waits_for_ever() {
@@ -51,67 +55,91 @@ pub(crate) fn judge(
     Judgement::Open(waiting)
 }
 
-pub(crate) fn is_proven(round: &Round<'_>, step: &Step, node: &NodeId, answer: &PluginStatus) -> bool {
-    let operation = round.operation;
-    let release = round.state.release_ref(&operation.release, &operation.method, operation.set_nginx);
-    let before = former(round, node);
-    let loaded = |wanted: &Option<ReleaseRef>| match wanted {
-        Some(wanted) => {
-            answer.stage == Stage::Enabled && answer.loaded.as_ref().is_some_and(|l| l.is(wanted))
+/// What a node has to show in a step: the same for all its nodes, so it is made once.
+pub(crate) struct Proof<'a> {
+    kind: StepKind,
+    release: Option<ReleaseRef>,
+    /// What nodes had before the operation, and which.
+    before: Option<(ReleaseRef, &'a Target)>,
+}
+
+impl<'a> Proof<'a> {
+    pub fn of(round: &Round<'a>, step: &Step) -> Self {
+        let (state, operation) = (round.state, round.operation);
+        let release = state.release_ref(&operation.release, &operation.method, operation.set_nginx);
+        let before = state.plugin(&operation.group, &operation.plugin).and_then(|plugin| {
+            let (release, method, set_nginx) = operation.before()?;
+            Some((state.release_ref(&release, method, set_nginx)?, &plugin.target))
+        });
+        Self { kind: step.kind, release, before }
+    }
+
+    pub fn is_given(&self, node: &NodeId, answer: &PluginStatus) -> bool {
+        let loaded = |wanted: Option<&ReleaseRef>| match wanted {
+            Some(wanted) => {
+                answer.stage == Stage::Enabled && answer.loaded.as_ref().is_some_and(|l| l.is(wanted))
+            }
+            None => answer.stage < Stage::Enabled && answer.loaded.is_none(),
+        };
+        // What others put there under this name is no trace of the operation.
+        let theirs = || answer.failure.as_ref().is_some_and(|f| f.code == "PLUGIN_NOT_OURS");
+        let before = || self.before.as_ref().filter(|(_, target)| target.includes(node)).map(|(r, _)| r);
+        let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.is(wanted));
+        let release = self.release.as_ref();
+        match self.kind {
+            StepKind::Stage => release.is_some_and(has),
+            StepKind::Preflight => {
+                release.is_some_and(|r| answer.preflighted.as_ref().is_some_and(|p| p.is(r)))
+            }
+            StepKind::Enable => release.is_some() && loaded(release),
+            StepKind::Disable => loaded(None),
+            // One that joined with a plugin of that name is not disabled by others' removal; it is told of as found there.
+            StepKind::Purge => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs()),
+            StepKind::Restore => loaded(before()) || (before().is_none() && theirs()),
+            StepKind::Unstage => match before() {
+                Some(before) => has(before) && answer.staged.len() == 1,
+                None => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs()),
+            },
+            StepKind::Detach | StepKind::Attach => false,
         }
-        None => answer.stage < Stage::Enabled && answer.loaded.is_none(),
-    };
-    // What others put there under this name is no trace of the operation.
-    let theirs = answer.failure.as_ref().is_some_and(|f| f.code == "PLUGIN_NOT_OURS");
-    let has = |wanted: &ReleaseRef| answer.staged.iter().any(|s| s.is(wanted));
-    match step.kind {
-        StepKind::Stage => release.as_ref().is_some_and(has),
-        StepKind::Preflight => release.is_some_and(|r| answer.preflighted.as_ref().is_some_and(|p| p.is(&r))),
-        StepKind::Enable => release.is_some() && loaded(&release),
-        StepKind::Disable => loaded(&None),
-        // One that joined with a plugin of that name is not disabled by others' removal; it is told of as found there.
-        StepKind::Purge => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs),
-        StepKind::Restore => loaded(&before) || (before.is_none() && theirs),
-        StepKind::Unstage => match &before {
-            Some(before) => has(before) && answer.staged.len() == 1,
-            None => answer.staged.is_empty() && (answer.stage == Stage::Absent || theirs),
-        },
-        StepKind::Detach | StepKind::Attach => false,
     }
 }
 
-/// What the node had before the operation.
-fn former(round: &Round<'_>, node: &NodeId) -> Option<ReleaseRef> {
-    let operation: &Operation = round.operation;
-    let plugin = round.state.plugin(&operation.group, &operation.plugin)?;
-    let (release, method, set_nginx) = operation.before().filter(|_| plugin.target.includes(node))?;
-    round.state.release_ref(&release, method, set_nginx)
-}
-
-fn reason(round: &Round<'_>, node: &NodeId, answer: Option<&PluginStatus>, since: Timestamp) -> WaitingOn {
-    let waiting = |reason: &str, message: String, since| WaitingOn {
+fn reason(
+    round: &Round<'_>,
+    place: &Place<'_>,
+    answer: Option<&PluginStatus>,
+    since: Timestamp,
+) -> WaitingOn {
+    let node = place.node;
+    let waiting = |reason: Cow<'static, str>, message: String, since| WaitingOn {
         node: Some(node.clone()),
-        reason: reason.into(),
+        reason,
         message,
         since,
     };
-    let liveness = round.fleet.liveness(node, round.now);
-    if liveness != Liveness::Live {
-        let seen = round.fleet.seen(node);
+    if round.fleet.liveness_of(place.report, round.now) != Liveness::Live {
+        let seen = round.fleet.seen_of(place.report);
         let message =
             format!("the agent of {node} has not been heard for {} s", round.now.since(seen) / 1000);
-        return waiting("AGENT_UNREACHABLE", message, seen);
+        return waiting("AGENT_UNREACHABLE".into(), message, seen);
     }
-    let kong = round.fleet.status(node).map(|s| s.kong.state).unwrap_or_default();
+    let kong = place.report.map(|r| r.status.kong.state).unwrap_or_default();
     match answer {
-        Some(PluginStatus { waiting: Some(w), .. }) => waiting(&w.code, w.message.clone(), since),
-        _ if kong == KongState::Down => waiting("KONG_DOWN", format!("Kong is not running on {node}"), since),
-        _ if kong == KongState::Stopped => {
-            waiting("KONG_STOPPED", format!("Kong's master process on {node} is stopped"), since)
+        Some(PluginStatus { waiting: Some(w), .. }) => {
+            waiting(w.code.clone().into(), w.message.clone(), since)
         }
-        Some(PluginStatus { failure: Some(f), .. }) => waiting(&f.code, f.message.clone(), since),
-        Some(answer) => waiting("IN_PROGRESS", format!("{node} is {}", answer.word), since),
-        None => waiting("IN_PROGRESS", format!("{node} has not taken it up yet"), since),
+        _ if kong == KongState::Down => {
+            waiting("KONG_DOWN".into(), format!("Kong is not running on {node}"), since)
+        }
+        _ if kong == KongState::Stopped => {
+            waiting("KONG_STOPPED".into(), format!("Kong's master process on {node} is stopped"), since)
+        }
+        Some(PluginStatus { failure: Some(f), .. }) => {
+            waiting(f.code.clone().into(), f.message.clone(), since)
+        }
+        Some(answer) => waiting("IN_PROGRESS".into(), format!("{node} is {}", answer.word), since),
+        None => waiting("IN_PROGRESS".into(), format!("{node} has not taken it up yet"), since),
     }
 }
 

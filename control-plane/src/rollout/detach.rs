@@ -198,5 +198,5 @@ pub(crate) fn waiting_on(round: &Round<'_>, node: &NodeId, reason: &str, message
         "AGENT_UNREACHABLE" => round.fleet.seen(node),
         _ => round.operation.current().and_then(|s| s.started_at).unwrap_or(round.now),
     };
-    WaitingOn { node: Some(node.clone()), reason: reason.into(), message, since }
+    WaitingOn { node: Some(node.clone()), reason: reason.to_owned().into(), message, since }
 }

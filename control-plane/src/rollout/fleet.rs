@@ -80,7 +80,12 @@ impl Liveness {
 
 impl Fleet {
     pub fn liveness(&self, node: &NodeId, now: Timestamp) -> Liveness {
-        match self.reports.get(node) {
+        self.liveness_of(self.reports.get(node), now)
+    }
+
+    /// As [`Fleet::liveness`], of the node whose report this is.
+    pub fn liveness_of(&self, report: Option<&Report>, now: Timestamp) -> Liveness {
+        match report {
             None if now.since(self.leader_since) < GRACE_MS => Liveness::Unknown,
             None => Liveness::Lost,
             Some(r) => match now.since(r.last_seen) {
@@ -102,7 +107,12 @@ impl Fleet {
 
     /// Last sign of life, or the leader's start when there was none.
     pub fn seen(&self, node: &NodeId) -> Timestamp {
-        self.reports.get(node).map_or(self.leader_since, |r| r.last_seen)
+        self.seen_of(self.reports.get(node))
+    }
+
+    /// As [`Fleet::seen`], of the node whose report this is.
+    pub fn seen_of(&self, report: Option<&Report>) -> Timestamp {
+        report.map_or(self.leader_since, |r| r.last_seen)
     }
 
     /// Whether the node can be given work on Kong's Admin API now.

@@ -69,8 +69,9 @@ struct Health {
 /// Whether the verified nodes of the wave are still what they were proven to be. What nobody can tell is waited for.
 fn health(round: &Round<'_>, step: &Step) -> Health {
     let mut health = Health::default();
+    let proof = barrier::Proof::of(round, step);
     for (node, entry) in step.verified_nodes() {
-        if let Some((over, code, message, since)) = trouble(round, step, node, entry) {
+        if let Some((over, code, message, since)) = trouble(round, &proof, node, entry) {
             if over {
                 health.failed.insert(node.clone(), Failure::new(code, message.clone()));
             }
@@ -83,7 +84,7 @@ fn health(round: &Round<'_>, step: &Step) -> Health {
 /// What is wrong with a node, since when, and whether that has been so for too long.
 fn trouble(
     round: &Round<'_>,
-    step: &Step,
+    proof: &barrier::Proof<'_>,
     node: &NodeId,
     entry: &NodeStep,
 ) -> Option<(bool, &'static str, String, Timestamp)> {
@@ -113,7 +114,7 @@ fn trouble(
         let over = informed && now.since(settled.max(fleet.leader_since)) > deadline;
         return Some((over, "NODE_NOT_REPORTED", message, settled));
     };
-    if barrier::is_proven(round, step, node, answer) {
+    if proof.is_given(node, answer) {
         return None;
     }
     let why = answer.failure.as_ref().map(|f| format!(": {}", f.message)).unwrap_or_default();

@@ -5,7 +5,7 @@
 //! (restarts, snapshots, a backup) and do not grow without end. Older ones are for whoever keeps archives: `kctl audit -o
 //! jsonl` writes them, `kctl audit verify --file` proves that an archive is unbroken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kctl_shared::audit::{GENESIS, Record, Subject};
@@ -49,7 +49,28 @@ pub(super) struct Draft {
     pub detail: String,
 }
 
+/// Texts below this length are not worth looking for.
+const WORTH_SHARING: usize = 256;
+
 impl Audit {
+    /// The same text of a record that is there already, if there is one: what names all nodes is said of each operation.
+    fn shared(&self, detail: Arc<str>) -> Arc<str> {
+        let same = |r: &&Arc<Record>| r.detail.len() == detail.len() && r.detail == detail;
+        let known = self.recent.iter().rev().filter(|_| detail.len() >= WORTH_SHARING).find(same);
+        known.map_or(detail, |r| r.detail.clone())
+    }
+
+    /// Gives records that were read from somewhere one copy of each text.
+    pub(super) fn share(&mut self) {
+        let mut texts = BTreeSet::new();
+        for record in self.recent.iter_mut().filter(|r| r.detail.len() >= WORTH_SHARING) {
+            match texts.get(&record.detail) {
+                Some(text) => Arc::make_mut(record).detail = Arc::clone(text),
+                None => drop(texts.insert(record.detail.clone())),
+            }
+        }
+    }
+
     pub(super) fn append(&mut self, at: LogStamp, who: &str, draft: Draft) {
         self.count += 1;
         let mut record = Record {
@@ -62,7 +83,7 @@ impl Audit {
             subject: draft.subject,
             reason: draft.reason,
             request_id: draft.request_id,
-            detail: draft.detail,
+            detail: self.shared(draft.detail.into()),
             previous: self.head,
             hash: GENESIS,
         };

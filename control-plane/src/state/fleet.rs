@@ -1,12 +1,14 @@
 //! Nodes that present themselves.
 
+use std::sync::Arc;
+
 use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::{KongFacts, KongState};
 
 use super::command::{Command, Event, LogStamp, Rejection};
 use super::model::{ClusterState, Node, NodeFacts, Target};
-use super::operation::{NodeStep, Operation, OperationKind, Phase, StepKind};
+use super::operation::{Operation, OperationKind, Phase, StepKind};
 
 /// What has to be committed of a node that presents itself or reports, if decisions would see anything new.
 pub fn presented(
@@ -70,6 +72,9 @@ pub(super) fn register_node(
     }
     let joined = known.is_none();
     let joined_at = known.map_or(at.proposed_at, |k| k.joined_at);
+    // One copy of the name for all its nodes.
+    let known = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
+    let group = known.unwrap_or(group);
     state.nodes.insert(id.clone(), Node { group: group.clone(), nonce, boot, joined_at, facts });
     if joined {
         state.generation = at.index;
@@ -119,7 +124,7 @@ pub(super) fn include(operation: &mut Operation, node: &NodeId) {
     for kind in kinds {
         let open = operation.steps.iter_mut().rev().find(|s| s.kind == *kind && !s.is_over());
         if let Some(step) = open {
-            step.nodes.insert(node.clone(), NodeStep::default());
+            step.nodes.insert(node.clone(), Arc::default());
         }
     }
 }

@@ -8,9 +8,10 @@ use super::command::{Event, LogStamp, Rejection};
 use super::fleet;
 use super::history;
 use super::leftovers;
-use super::model::{ClusterState, KEPT_OPERATIONS, Plugin, RequestRecord};
+use super::model::{ClusterState, DETAILED_OPERATIONS, KEPT_OPERATIONS, Plugin, RequestRecord};
 use super::operation::{Operation, OperationKind, Phase, StepKind};
 use super::pin;
+use super::share;
 
 pub(super) fn start(
     state: &mut ClusterState,
@@ -30,6 +31,8 @@ pub(super) fn start(
     }
     check(state, &operation)?;
     let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
+    share::steps(&state.nodes, &mut operation.steps);
+    share::target(&state.nodes, &mut operation.target);
     for node in &members {
         fleet::include(&mut operation, node);
     }
@@ -184,6 +187,7 @@ pub(super) fn end(state: &mut ClusterState, at: LogStamp, id: &str, phase: Phase
     state.ended.push(id.to_owned());
     catalogue::collect(state, &operation.plugin);
     forget_oldest(state);
+    forget_details(state);
     vec![Event::OperationFinished { operation: id.to_owned(), phase }]
 }
 
@@ -225,5 +229,15 @@ fn forget_oldest(state: &mut ClusterState) {
         let oldest = state.ended.remove(0);
         state.operations.remove(&oldest);
         state.requests.retain(|_, record| record.operation != oldest);
+    }
+}
+
+/// Of operations that ended long ago; once more is once.
+pub(super) fn forget_details(state: &mut ClusterState) {
+    let old = state.ended.len().saturating_sub(DETAILED_OPERATIONS);
+    for id in &state.ended[..old] {
+        if let Some(operation) = state.operations.get_mut(id) {
+            operation.forget_details();
+        }
     }
 }

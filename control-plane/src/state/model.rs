@@ -19,6 +19,8 @@ use super::operation::{Operation, OperationId};
 
 /// Ended operations that are kept for `operation list`; the oldest go first, and their request ids with them.
 pub const KEPT_OPERATIONS: usize = 500;
+/// Of those, the newest that say what each node did in each step; of older ones only what did not go well is kept.
+pub const DETAILED_OPERATIONS: usize = 20;
 /// Releases the catalogue may name at once.
 pub const MAX_RELEASES: usize = 10_000;
 

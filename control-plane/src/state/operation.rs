@@ -1,9 +1,11 @@
 //! A requested change, its ordered steps, and where it stands.
 
+mod details;
 mod intervention;
 mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
@@ -148,20 +150,26 @@ pub struct Step {
     pub phase: StepPhase,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    pub nodes: BTreeMap<NodeId, NodeStep>,
+    /// Nodes that were let act by one entry and settled by one share theirs.
+    pub nodes: BTreeMap<NodeId, Arc<NodeStep>>,
     pub summary: String,
+    /// Nodes whose entries were dropped when the operation had long ended; nothing went wrong there.
+    #[serde(default)]
+    pub forgotten: usize,
 }
 
 impl Step {
     pub fn new(kind: StepKind, wave: u32, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        let fresh = Arc::<NodeStep>::default();
         Self {
             kind,
             wave,
             phase: StepPhase::Pending,
             started_at: None,
             finished_at: None,
-            nodes: nodes.into_iter().map(|n| (n, NodeStep::default())).collect(),
+            nodes: nodes.into_iter().map(|n| (n, fresh.clone())).collect(),
             summary: String::new(),
+            forgotten: 0,
         }
     }
 
@@ -172,18 +180,24 @@ impl Step {
     /// The barrier no longer waits for the node, whether it failed or says nothing.
     pub fn excuse(&mut self, node: &NodeId, at: Timestamp) {
         if let Some(entry) = self.nodes.get_mut(node).filter(|n| n.verdict != Some(Verdict::Verified)) {
+            let entry = Arc::make_mut(entry);
             entry.verdict = Some(Verdict::Excused);
             entry.finished_at = Some(at);
         }
     }
 
+    /// The nodes and their entries, in order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
+        self.nodes.iter().map(|(node, entry)| (node, &**entry))
+    }
+
     /// Nodes without a verdict.
     pub fn open_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
-        self.nodes.iter().filter(|(_, s)| s.verdict.is_none())
+        self.entries().filter(|(_, s)| s.verdict.is_none())
     }
 
     pub fn verified_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeStep)> {
-        self.nodes.iter().filter(|(_, s)| s.verdict == Some(Verdict::Verified))
+        self.entries().filter(|(_, s)| s.verdict == Some(Verdict::Verified))
     }
 
     pub fn failed_nodes(&self) -> impl Iterator<Item = (&NodeId, &Failure)> {

@@ -9,7 +9,7 @@ use kctl_shared::spec::Failure;
 use super::command::{Event, LogStamp, Rejection};
 use super::entities;
 use super::model::ClusterState;
-use super::operation::{NodeStep, Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict};
+use super::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict};
 
 fn superseded(id: &str, why: &str) -> Rejection {
     Rejection::new("SUPERSEDED", format!("operation {id}: {why}"))
@@ -48,7 +48,7 @@ pub(super) fn dispatch(
     for node in &nodes {
         match current.nodes.get(node) {
             // A node without a verdict may be dispatched again: a new grant lets its agent try once more.
-            Some(NodeStep { verdict: None, .. }) => {}
+            Some(entry) if entry.verdict.is_none() => {}
             _ => return Err(superseded(id, &format!("node {node} is not open in this step"))),
         }
     }
@@ -60,13 +60,11 @@ pub(super) fn dispatch(
     let current = &mut operation.steps[step];
     current.phase = StepPhase::Running;
     current.started_at.get_or_insert(at.proposed_at);
-    for node in &nodes {
-        if let Some(entry) = current.nodes.get_mut(node) {
-            entry.grant = Some(at.grant());
-            entry.started_at.get_or_insert(at.proposed_at);
-            entry.dispatched_at = Some(at.proposed_at);
-        }
-    }
+    current.edit(nodes.iter().map(|node| (node.clone(), ())), |entry, ()| {
+        entry.grant = Some(at.grant());
+        entry.started_at.get_or_insert(at.proposed_at);
+        entry.dispatched_at = Some(at.proposed_at);
+    });
     state.generation = at.index;
     Ok(vec![Event::Dispatched { operation: id.to_owned(), step, nodes }])
 }
@@ -113,18 +111,16 @@ pub(super) fn settle(
     let operation = at_step(state, id, step)?;
     for node in verdicts.keys() {
         match operation.steps[step].nodes.get(node) {
-            Some(NodeStep { grant: Some(_), verdict: None, .. }) => {}
+            Some(entry) if entry.grant.is_some() && entry.verdict.is_none() => {}
             _ => return Err(superseded(id, &format!("node {node} has no open dispatch in this step"))),
         }
     }
     let operation = edit(state, id)?;
     let nodes: Vec<_> = verdicts.keys().cloned().collect();
-    for (node, verdict) in verdicts {
-        if let Some(entry) = operation.steps[step].nodes.get_mut(&node) {
-            entry.verdict = Some(verdict);
-            entry.finished_at = Some(at.proposed_at);
-        }
-    }
+    operation.steps[step].edit(verdicts, |entry, verdict| {
+        entry.verdict = Some(verdict);
+        entry.finished_at = Some(at.proposed_at);
+    });
     if entities::scan_anew(operation, at, step) {
         state.generation = at.index;
     }
@@ -189,7 +185,7 @@ pub(super) fn reroute(
     from: usize,
     phase: Phase,
     error: Option<Failure>,
-    steps: Vec<Step>,
+    mut steps: Vec<Step>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
     let allowed = match (operation.kind, phase) {
@@ -207,6 +203,7 @@ pub(super) fn reroute(
         return Err(superseded(id, "it cannot take that way from here"));
     }
     let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
+    super::share::steps(&state.nodes, &mut steps);
     let operation = edit(state, id)?;
     let next = turn(operation, at, from, steps);
     if operation.kind == OperationKind::Remove {
@@ -253,11 +250,9 @@ pub(super) fn relapse(
     }
     let operation = edit(state, id)?;
     let nodes: Vec<_> = failures.keys().cloned().collect();
-    for (node, failure) in failures {
-        if let Some(entry) = operation.steps[step].nodes.get_mut(&node) {
-            entry.verdict = Some(Verdict::Failed(failure));
-            entry.finished_at = Some(at.proposed_at);
-        }
-    }
+    operation.steps[step].edit(failures, |entry, failure| {
+        entry.verdict = Some(Verdict::Failed(failure));
+        entry.finished_at = Some(at.proposed_at);
+    });
     Ok(vec![Event::Relapsed { operation: id.to_owned(), step, nodes }])
 }

@@ -303,7 +303,9 @@ fn reached(view: &OperationView) -> (usize, usize) {
     let entries = || view.steps.iter().filter(|s| s.name == "enable").flat_map(|s| &s.nodes);
     let all: BTreeSet<_> = view.steps.iter().flat_map(|s| &s.nodes).map(|n| n.node.as_str()).collect();
     let loaded: BTreeSet<_> = entries().filter(|n| n.status == "verified").map(|n| n.node.as_str()).collect();
-    (loaded.len(), all.len())
+    let done = view.steps.iter().filter(|s| s.name == "enable" && s.phase == "Done");
+    let forgotten: usize = done.map(|s| s.forgotten as usize).sum();
+    (loaded.len() + forgotten, all.len() + forgotten)
 }
 
 pub fn took(view: &OperationView) -> String {

@@ -102,7 +102,10 @@ pub fn describe(view: &OperationView) -> String {
     let mut table = vec![["STEP", "WAVE", "PHASE", "NODES"].map(str::to_owned).to_vec()];
     for step in &view.steps {
         let wave = if step.wave > 0 { step.wave.to_string() } else { "-".into() };
-        let nodes: Vec<_> = step.nodes.iter().map(|n| format!("{} {}", n.node, n.status)).collect();
+        let mut nodes: Vec<_> = step.nodes.iter().map(|n| format!("{} {}", n.node, n.status)).collect();
+        if step.forgotten > 0 && !(nodes.is_empty() && !step.summary.is_empty()) {
+            nodes.push(format!("{} not kept one by one", step.forgotten));
+        }
         let nodes = if nodes.is_empty() { step.summary.clone() } else { nodes.join(", ") };
         table.push(vec![step.name.clone(), wave, format!("{} {}", symbol(&step.phase), step.phase), nodes]);
     }

@@ -126,7 +126,7 @@ impl Member {
         }
         let at = self.clock(now);
         let plan = self.inventory.with(|fleet| rollout::plan(&self.state, fleet, at));
-        self.waiting = plan.report.values().flatten().map(|w| w.reason.clone()).collect();
+        self.waiting = plan.report.values().flatten().map(|w| w.reason.to_string()).collect();
         for command in &plan.commands {
             let Command::Settle { verdicts, .. } = command else { continue };
             let old = verdicts.iter().find(|(node, verdict)| {

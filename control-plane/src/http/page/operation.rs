@@ -35,6 +35,8 @@ struct Step<'a> {
     phase: Word<'a>,
     nodes: Vec<Node<'a>>,
     verified: usize,
+    /// Those that are not shown one by one any more too.
+    total: usize,
     took: String,
     /// Whether its nodes are shown without being asked for.
     open: bool,
@@ -72,7 +74,7 @@ impl<'a> OperationCard<'a> {
             ended: operation.finished_at.is_some(),
             waits: waits.collect(),
             done: counted().map(|s| s.verified).sum(),
-            total: counted().map(|s| s.nodes.len()).sum(),
+            total: counted().map(|s| s.total).sum(),
             steps,
         }
     }
@@ -83,7 +85,9 @@ impl<'a> Step<'a> {
         let nodes: Vec<_> = step.nodes.iter().map(Node::new).collect();
         Self {
             phase: Word::new(&step.phase),
-            verified: nodes.iter().filter(|n| n.node.status == "verified").count(),
+            verified: nodes.iter().filter(|n| n.node.status == "verified").count()
+                + if step.phase == "Done" { step.forgotten as usize } else { 0 },
+            total: nodes.len() + step.forgotten as usize,
             took: took(stamp!(step.started_at), stamp!(step.finished_at)),
             open: step.phase == "Running" || nodes.iter().any(|n| n.word.tone == Tone::Bad),
             step,

@@ -11,7 +11,7 @@ use crate::state::command::{Event, LogStamp, Rejection};
 use crate::state::model::ClusterState;
 use crate::state::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 use crate::state::progress::{at_step, turn};
-use crate::state::{entities, lifecycle};
+use crate::state::{entities, lifecycle, share};
 
 pub(super) fn abort(
     state: &mut ClusterState,
@@ -19,7 +19,7 @@ pub(super) fn abort(
     id: &str,
     from: usize,
     reason: String,
-    steps: Vec<Step>,
+    mut steps: Vec<Step>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
     rolling_back(operation)?;
@@ -41,6 +41,7 @@ pub(super) fn abort(
     }
     let message = if reason.is_empty() { "called off".into() } else { format!("called off: {reason}") };
     let ends = steps.is_empty();
+    share::steps(&state.nodes, &mut steps);
     if let Some(operation) = state.operations.get_mut(id) {
         operation.interventions.aborted = true;
         operation.interventions.hold = None;

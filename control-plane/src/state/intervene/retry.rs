@@ -5,13 +5,14 @@ use crate::state::command::{Event, LogStamp, Rejection};
 use crate::state::model::ClusterState;
 use crate::state::operation::{NodeStep, Operation, Phase, Step, StepPhase};
 use crate::state::progress::{at_step, turn};
+use crate::state::share;
 
 pub(super) fn retry(
     state: &mut ClusterState,
     at: LogStamp,
     id: &str,
     from: usize,
-    steps: Vec<Step>,
+    mut steps: Vec<Step>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
     if operation.phase != Phase::Paused {
@@ -27,6 +28,7 @@ pub(super) fn retry(
             Rejection::new("SUPERSEDED", format!("operation {id} moved on meanwhile")).hint("try again")
         );
     }
+    share::steps(&state.nodes, &mut steps);
     if let Some(operation) = state.operations.get_mut(id) {
         turn(operation, at, from, steps);
         release(operation);
@@ -45,7 +47,7 @@ fn continues(operation: &Operation, from: usize, steps: &[Step]) -> bool {
             && new.nodes.len() == old.nodes.len()
             && new.phase == StepPhase::Pending
             && entries.into_iter().all(|((new, entry), (old, before))| {
-                new == old && (*entry == NodeStep::default() || (index == 0 && entry == before))
+                new == old && (**entry == NodeStep::default() || (index == 0 && entry == before))
             })
     };
     rest.len() == steps.len() && steps.iter().zip(rest).enumerate().all(same)

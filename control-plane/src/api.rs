@@ -44,7 +44,6 @@ pub struct Api {
     pub views: watch::Receiver<Arc<StatusView>>,
     /// Of this member.
     pub address: MemberAddress,
-    pub insecure: bool,
     pub shutdown: CancellationToken,
 }
 

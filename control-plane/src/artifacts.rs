@@ -16,6 +16,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::network::Dialer;
 use kctl_shared::proto::raft::peer_service_server::PeerServiceServer;
 use kctl_shared::proto::raft::{HoldingsRequest, HoldingsResponse};
 use tokio::time::Instant;
@@ -40,14 +41,14 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Artifacts {
     store: Arc<FileStore>,
     consensus: Consensus,
-    insecure: bool,
+    dialer: Dialer,
 }
 
 impl Artifacts {
     /// # Errors
     /// `ARTIFACT_STORE` when the directory cannot be used.
-    pub fn open(data_dir: &Path, consensus: Consensus, insecure: bool) -> Result<Self, Fault> {
-        Ok(Self { store: Arc::new(FileStore::open(&data_dir.join("artifacts"))?), consensus, insecure })
+    pub fn open(data_dir: &Path, consensus: Consensus, dialer: Dialer) -> Result<Self, Fault> {
+        Ok(Self { store: Arc::new(FileStore::open(&data_dir.join("artifacts"))?), consensus, dialer })
     }
 
     pub fn peer_service(&self) -> PeerServiceServer<PeerRpc> {
@@ -96,11 +97,15 @@ impl Artifacts {
         &self,
         artifacts: bool,
     ) -> impl Iterator<Item = impl Future<Output = Option<(u64, HoldingsResponse)>> + use<>> + use<> {
-        let (me, insecure) = (self.consensus.id(), self.insecure);
-        self.peers().into_iter().map(move |(id, p)| async move {
-            let asked = peer::holdings(&p.address.raft, insecure, HoldingsRequest { member: me, artifacts });
-            let answer = tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()?;
-            Some((id, answer.ok()?))
+        let (me, dialer) = (self.consensus.id(), self.dialer.clone());
+        self.peers().into_iter().map(move |(id, p)| {
+            let dialer = dialer.clone();
+            async move {
+                let question = HoldingsRequest { member: me, artifacts };
+                let asked = peer::holdings(&p.address.raft, &dialer, question);
+                let answer = tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()?;
+                Some((id, answer.ok()?))
+            }
         })
     }
 
@@ -124,11 +129,11 @@ impl Artifacts {
             .into_iter()
             .filter(|(_, p)| p.voter)
             .map(|(id, p)| {
-                let (bytes, insecure, digest) = (bytes.clone(), self.insecure, *digest);
+                let (bytes, dialer, digest) = (bytes.clone(), self.dialer.clone(), *digest);
                 async move {
                     let sent = tokio::time::timeout(
                         COPY_TIMEOUT,
-                        peer::send(&p.address.raft, insecure, digest, bytes),
+                        peer::send(&p.address.raft, &dialer, digest, bytes),
                     );
                     let sent =
                         sent.await.unwrap_or_else(|_| Err(Fault::new("UNREACHABLE", "no answer in time")));
@@ -162,7 +167,7 @@ impl Artifacts {
         }
         for (id, p) in self.peers() {
             let fetched =
-                tokio::time::timeout(COPY_TIMEOUT, peer::fetch(&p.address.raft, self.insecure, digest)).await;
+                tokio::time::timeout(COPY_TIMEOUT, peer::fetch(&p.address.raft, &self.dialer, digest)).await;
             match fetched {
                 Ok(Ok(bytes)) => match self.put(digest, bytes).await {
                     Ok(()) => return Ok(()),

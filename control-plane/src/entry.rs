@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use kctl_shared::daemon::Daemon;
 
 use crate::config::Config;
+use crate::ports::Ports;
 use crate::server;
 
 const DAEMON: Daemon = Daemon {
@@ -18,5 +19,7 @@ const DAEMON: Daemon = Daemon {
 
 /// Runs the daemon; exit codes as [`Daemon::main`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    DAEMON.main(args, |config, shutdown| async move { server::run(Config::load(&config)?, shutdown).await })
+    DAEMON.main(args, |config, shutdown| async move {
+        server::run(Config::load(&config)?, Ports::default(), shutdown).await
+    })
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kctl_shared::network::Dialer;
 use kctl_shared::proto::v1::cluster_service_client::ClusterServiceClient;
 use kctl_shared::proto::v1::{ClusterView, MemberView, StatusRequest, StatusView};
 use kctl_shared::time::Timestamp;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::inventory::Inventory;
 use crate::membership::keeper::Known;
 use crate::orchestrator::Report;
-use crate::raft::Consensus;
+use crate::raft::{Consensus, PATIENCE};
 use crate::rollout::fleet::Fleet;
 use crate::state::members::MemberAddress;
 use crate::views::Sources;
@@ -30,6 +31,7 @@ pub struct Hub {
     pub inventory: Arc<Inventory>,
     pub report: watch::Receiver<Arc<Report>>,
     pub holdings: watch::Receiver<Known>,
+    pub dialer: Dialer,
 }
 
 impl Hub {
@@ -146,8 +148,8 @@ impl Hub {
     async fn follow(&self, views: &watch::Sender<Arc<StatusView>>) {
         loop {
             if let Some(url) = self.leader_url()
-                && let Ok(mut client) = ClusterServiceClient::connect(url).await
-                && let Ok(stream) = client.watch_status(StatusRequest {}).await
+                && let Ok(channel) = self.dialer.connect(&url, PATIENCE).await
+                && let Ok(stream) = ClusterServiceClient::new(channel).watch_status(StatusRequest {}).await
             {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(view)) = stream.message().await {

@@ -12,7 +12,7 @@
 //! browser ─▶ http ◀──watch(StatusView)── hub ◀────────┴───────────────────────┘
 //! ```
 //!
-//! Watches carry state (the newest wins), channels carry requests. [`server`] wires it, [`entry`] is the command line.
+//! Watches carry state (the newest wins), channels carry requests. [`server`] wires it with the world it is given in [`ports`], [`entry`] is the command line.
 
 pub mod api;
 pub mod artifacts;
@@ -26,6 +26,7 @@ pub mod inventory;
 pub mod membership;
 pub mod metrics;
 pub mod orchestrator;
+pub mod ports;
 pub mod raft;
 pub mod rollout;
 pub mod server;

@@ -19,16 +19,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kctl_shared::fault::Fault;
+use kctl_shared::network::Dialer;
 use kctl_shared::proto::raft::raft_service_server::RaftServiceServer;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, TokioInstant};
 use tokio::sync::watch;
 
 use crate::state::{CONTROL_PLANE, ClusterState};
-use disk::{Change, Disk, SledDisk};
+pub use disk::{Change, Disk, Disks, Record, Sled};
 use log::LogStore;
 use machine::StateMachine;
-pub(crate) use network::channel;
+pub(crate) use network::PATIENCE;
 use propose::Proposals;
 pub use propose::ProposeError;
 pub use seed::seed;
@@ -50,7 +51,6 @@ pub struct ConsensusConfig {
     pub data_dir: PathBuf,
     /// The members a new cluster starts with; empty for a member that waits to be let into one that runs.
     pub members: BTreeMap<u64, MemberAddress>,
-    pub insecure: bool,
     pub heartbeat_ms: u64,
     /// Shortest and longest election timeout in milliseconds.
     pub election_ms: (u64, u64),
@@ -58,12 +58,11 @@ pub struct ConsensusConfig {
 }
 
 impl ConsensusConfig {
-    pub fn new(id: u64, data_dir: PathBuf, members: BTreeMap<u64, MemberAddress>, insecure: bool) -> Self {
+    pub fn new(id: u64, data_dir: PathBuf, members: BTreeMap<u64, MemberAddress>) -> Self {
         Self {
             id,
             data_dir,
             members,
-            insecure,
             heartbeat_ms: HEARTBEAT_MS,
             election_ms: (ELECTION_MIN_MS, ELECTION_MAX_MS),
             snapshot_every: SNAPSHOT_EVERY,
@@ -137,11 +136,14 @@ impl Consensus {
     ///
     /// # Errors
     /// `STORE_CORRUPT`, `STORE_IN_USE`, `MEMBER_ID_MISMATCH`, `MEMBER_REMOVED`.
-    pub async fn open(config: ConsensusConfig) -> Result<(Self, RaftServiceServer<RaftRpc>), Fault> {
+    pub async fn open(
+        config: ConsensusConfig,
+        disks: &dyn Disks,
+        dialer: Dialer,
+    ) -> Result<(Self, RaftServiceServer<RaftRpc>), Fault> {
         let log_dir = disk::directory(&config.data_dir, "raft-log");
         let state_dir = disk::directory(&config.data_dir, "state");
-        let log_disk: Arc<dyn Disk> = Arc::new(SledDisk::open(&log_dir)?);
-        let state_disk: Arc<dyn Disk> = Arc::new(SledDisk::open(&state_dir)?);
+        let (log_disk, state_disk) = (disks.open(&log_dir)?, disks.open(&state_dir)?);
         claim(&*state_disk, &state_dir, config.id)?;
         let log = LogStore::open(&log_dir, log_disk)?;
         let machine = StateMachine::open(&state_dir, state_disk)?;
@@ -161,7 +163,7 @@ impl Consensus {
         };
         let raft_config = raft_config.validate().map_err(|e| internal("raft configuration", &e))?;
         machine.is_member()?;
-        let network = network::Network { insecure: config.insecure, machine: machine.clone() };
+        let network = network::Network { dialer, machine: machine.clone() };
         let raft = Raft::new(config.id, Arc::new(raft_config), network, log, machine.clone())
             .await
             .map_err(|e| internal("raft", &e))?;

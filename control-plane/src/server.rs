@@ -1,16 +1,17 @@
 //! The composition root: everything a member runs, wired together.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream;
 use kctl_shared::fault::Fault;
+use kctl_shared::network::{Io, Listener, Network, dialer};
 use kctl_shared::proto::{self, agent, v1};
 use kctl_shared::time::Timestamp;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::http;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
+use crate::ports::Ports;
 use crate::raft::{Consensus, ConsensusConfig, Leadership};
 use crate::vault::Vault;
 use crate::{membership, metrics, orchestrator};
@@ -29,34 +31,40 @@ use crate::{membership, metrics, orchestrator};
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// One connection carries a client's watches and calls together.
 const MAX_STREAMS: u32 = 1_024;
+/// Out of file descriptors, mostly: until some are closed there is nothing to do.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a member until `shutdown`.
 ///
 /// # Errors
 /// What kept it from starting (`STORE_CORRUPT`, `ADDRESS_IN_USE`, …), or the first task that ended by itself.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fault> {
-    let grpc = bind(config.listen.grpc).await?;
-    let web = bind(config.listen.http).await?;
-    let raft = bind(config.listen.raft).await?;
+pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> Result<(), Fault> {
+    let grpc = bind(&*ports.network, config.listen.grpc).await?;
+    let web = bind(&*ports.network, config.listen.http).await?;
+    let raft = bind(&*ports.network, config.listen.raft).await?;
+    let dialer = dialer(ports.network, config.insecure);
     let founders = if config.join.is_some() { BTreeMap::new() } else { config.members()? };
-    let consensus_config =
-        ConsensusConfig::new(config.id, config.data_dir.clone(), founders, config.insecure);
-    let (consensus, raft_service) = Consensus::open(consensus_config).await?;
-    let artifacts = Artifacts::open(&config.data_dir, consensus.clone(), config.insecure)?;
+    let consensus_config = ConsensusConfig::new(config.id, config.data_dir.clone(), founders);
+    let (consensus, raft_service) = Consensus::open(consensus_config, &*ports.disks, dialer.clone()).await?;
+    let artifacts = Artifacts::open(&config.data_dir, consensus.clone(), dialer.clone())?;
 
     let inventory = Arc::new(Inventory::default());
     let (report, reported) = watch::channel(Arc::default());
     let (views, viewed) = watch::channel(Arc::default());
     let (holdings, held) = watch::channel(BTreeMap::new());
-    let hub =
-        Hub { consensus: consensus.clone(), inventory: inventory.clone(), report: reported, holdings: held };
+    let hub = Hub {
+        consensus: consensus.clone(),
+        inventory: inventory.clone(),
+        report: reported,
+        holdings: held,
+        dialer: dialer.clone(),
+    };
     let api = Api {
         hub: hub.clone(),
         artifacts: artifacts.clone(),
         vault: Vault::new(config.sealing_key()?, artifacts.clone(), consensus.clone()),
         views: viewed.clone(),
         address: config.address()?,
-        insecure: config.insecure,
         shutdown: shutdown.clone(),
     };
 
@@ -69,7 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
     tasks.spawn(membership::departure::watch(consensus.clone(), artifacts.clone(), shutdown.clone()));
     if let Some(join) = config.join.clone() {
         let me = config.address()?.grpc;
-        let waiting = membership::join::run(consensus.clone(), me, join, config.insecure, shutdown.clone());
+        let waiting = membership::join::run(consensus.clone(), me, join, dialer, shutdown.clone());
         tasks.spawn(waiting);
     }
     let token = shutdown.clone();
@@ -114,7 +122,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Faul
     let router = http::router(metrics::http_state(&hub, viewed, &config, shutdown.clone()));
     let token = shutdown.clone();
     tasks.spawn(async move {
-        let serving = axum::serve(web, router).with_graceful_shutdown(async move { token.cancelled().await });
+        let serving =
+            axum::serve(Web(web), router).with_graceful_shutdown(async move { token.cancelled().await });
         serving.await.map_err(|e| Fault::new("INTERNAL", format!("http server: {e}")))
     });
     tracing::info!(member = config.id, grpc = %config.listen.grpc, http = %config.listen.http, started = %Timestamp::now(), "member is up");
@@ -159,22 +168,47 @@ async fn report_health(
     }
 }
 
+/// What the HTTP server accepts from.
+struct Web(Box<dyn Listener>);
+
+impl axum::serve::Listener for Web {
+    type Io = Io;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Io, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 async fn serve(
     router: tonic::transport::server::Router,
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) -> Result<(), Fault> {
+    let incoming = stream::unfold(listener, |mut listener| async {
+        let accepted = listener.accept().await.map(|(io, _)| io);
+        Some((accepted, listener))
+    });
     router
-        .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            async move { shutdown.cancelled().await },
-        )
+        .serve_with_incoming_shutdown(incoming, async move { shutdown.cancelled().await })
         .await
         .map_err(|e| Fault::new("INTERNAL", format!("gRPC server: {e}")))
 }
 
-async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, Fault> {
-    TcpListener::bind(address).await.map_err(|e| {
+async fn bind(network: &dyn Network, address: SocketAddr) -> Result<Box<dyn Listener>, Fault> {
+    network.listen(address).await.map_err(|e| {
         Fault::new("ADDRESS_IN_USE", format!("cannot listen on {address}: {e}"))
             .hint("choose another port in [listen]")
     })

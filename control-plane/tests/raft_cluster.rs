@@ -7,12 +7,14 @@ mod members;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress};
+use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress, Sled};
 use kctl_control_plane::state::Command;
 use kctl_control_plane::state::model::NodeFacts;
 use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::network::{Tcp, dialer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -59,11 +61,11 @@ impl Cluster {
 
     /// Runs a member with these founders; with none it waits to be let in.
     async fn run_as(&mut self, id: u64, listener: TcpListener, founders: BTreeMap<u64, MemberAddress>) {
-        let mut config = ConsensusConfig::new(id, self.path(id), founders, false);
+        let mut config = ConsensusConfig::new(id, self.path(id), founders);
         config.snapshot_every = self.snapshot_every;
         // A member that was stopped a moment ago lets go of its store when its last task has ended.
         let (consensus, service) = until("the store to be released", || async {
-            match Consensus::open(config.clone()).await {
+            match Consensus::open(config.clone(), &Sled, dialer(Arc::new(Tcp), false)).await {
                 Err(fault) if fault.code == "STORE_IN_USE" => None,
                 opened => Some(opened.unwrap()),
             }
@@ -256,8 +258,8 @@ async fn a_damaged_store_is_never_opened() {
                 }
             }
             std::fs::write(copy.path().join(store).join("db"), damaged).unwrap();
-            let config = ConsensusConfig::new(1, copy.path().to_owned(), cluster.members.clone(), false);
-            match Consensus::open(config).await {
+            let config = ConsensusConfig::new(1, copy.path().to_owned(), cluster.members.clone());
+            match Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false)).await {
                 Err(fault) => assert_eq!(fault.code, "STORE_CORRUPT", "{what} {store}: {fault}"),
                 // sled may have dropped a damaged tail that held nothing any more; what it kept must be whole.
                 Ok((consensus, _)) => {
@@ -273,12 +275,18 @@ async fn a_damaged_store_is_never_opened() {
 async fn a_store_belongs_to_one_member_and_one_process() {
     let mut cluster = Cluster::start(1, 1_000).await;
     cluster.write(0).await;
-    let config = ConsensusConfig::new(1, cluster.path(1), cluster.members.clone(), false);
-    assert_eq!(Consensus::open(config).await.unwrap_err().code, "STORE_IN_USE");
+    let config = ConsensusConfig::new(1, cluster.path(1), cluster.members.clone());
+    assert_eq!(
+        Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false)).await.unwrap_err().code,
+        "STORE_IN_USE"
+    );
     cluster.stop(1).await;
     let refused = until("the store to be released", || async {
-        let config = ConsensusConfig::new(2, cluster.path(1), cluster.members.clone(), false);
-        Consensus::open(config).await.err().filter(|f| f.code != "STORE_IN_USE")
+        let config = ConsensusConfig::new(2, cluster.path(1), cluster.members.clone());
+        Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false))
+            .await
+            .err()
+            .filter(|f| f.code != "STORE_IN_USE")
     })
     .await;
     assert_eq!(refused.code, "MEMBER_ID_MISMATCH");

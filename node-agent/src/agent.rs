@@ -6,7 +6,7 @@ mod verified;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use kctl_shared::name::PluginName;
 use kctl_shared::spec::{EntityReport, Failure, Grant, NodeSpec, NodeStatus, Placement, StepWord};
 use kctl_shared::time::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::action::Action;

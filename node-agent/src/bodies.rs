@@ -6,6 +6,7 @@ use kctl_shared::bodies::{check_size, decode, encode};
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::NodeId;
+use kctl_shared::network::Dialer;
 use kctl_shared::package::pieces;
 use kctl_shared::proto::agent::agent_service_client::AgentServiceClient;
 use kctl_shared::proto::agent::save_entities_message::Part;
@@ -14,7 +15,7 @@ use kctl_shared::spec::{Entity, EntityTask, Failure};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::session::channel;
+use crate::session::PATIENCE;
 
 #[async_trait]
 pub trait Bodies: Send + Sync {
@@ -30,7 +31,7 @@ pub trait Bodies: Send + Sync {
 pub struct Leader {
     pub node: NodeId,
     pub current: watch::Receiver<String>,
-    pub insecure: bool,
+    pub dialer: Dialer,
 }
 
 impl Leader {
@@ -45,9 +46,7 @@ impl Leader {
 
     async fn client(&self) -> Result<AgentServiceClient<Channel>, Fault> {
         let url = self.current.borrow().clone();
-        let connected = channel(&url, self.insecure)?.connect().await;
-        let connected = connected.map_err(|e| Fault::new("UNREACHABLE", format!("{url}: {e}")))?;
-        Ok(AgentServiceClient::new(connected))
+        Ok(AgentServiceClient::new(self.dialer.connect(&url, PATIENCE).await?))
     }
 
     async fn hand_over(&self, task: &EntityTask, entities: &[Entity]) -> Result<Digest, Fault> {

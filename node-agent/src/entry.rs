@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kctl_shared::daemon::Daemon;
 use kctl_shared::fault::Fault;
+use kctl_shared::network::{Network, Tcp, dialer};
 use kctl_shared::spec::NodeStatus;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,19 +51,25 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         // One that was never started has no prefix, and nobody works on it.
         let _ours = Claim::on(&[&kong.prefix])?;
         let gateway = Arc::new(kong::Kong::with_limits(kong, limits));
-        run(config, gateway, shutdown).await
+        run(config, Ports { gateway, network: Arc::new(Tcp) }, shutdown).await
     })
 }
 
-/// Runs an agent on any gateway until `shutdown`.
+/// What an agent is given of the world; a simulation gives it another one.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "gateways have none")]
+pub struct Ports {
+    pub gateway: Arc<dyn Gateway>,
+    pub network: Arc<dyn Network>,
+}
+
+/// Runs an agent until `shutdown`.
 ///
 /// # Errors
 /// What kept it from starting: `AGENT_RUNNING`, `LEDGER_CORRUPT`, `STATE_DIR`, `LUA_DIR`.
-pub async fn run(
-    config: Config,
-    gateway: Arc<dyn Gateway>,
-    shutdown: CancellationToken,
-) -> Result<(), Fault> {
+pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> Result<(), Fault> {
+    let Ports { gateway, network } = ports;
+    let dialer = dialer(network, config.insecure);
     let ledger = Ledger::open(&config.state_dir, &config.node)?;
     let packages = Packages::open(&config.lua_dir, config.kong.luarocks.clone())?;
     let _ours = Claim::on(&[&config.lua_dir])?;
@@ -83,8 +90,8 @@ pub async fn run(
 
     let session = Session {
         identity,
-        members: Members::open(config.control_plane.clone(), &config.state_dir, config.insecure),
-        insecure: config.insecure,
+        members: Members::open(config.control_plane.clone(), &config.state_dir, dialer.clone()),
+        dialer: dialer.clone(),
         specs,
         accepted: current_spec.clone(),
         status: reported,
@@ -94,11 +101,11 @@ pub async fn run(
         references: Some(References::new(gateway.clone())),
     };
     let session = tokio::spawn(session.run(shutdown.clone()));
-    let bodies =
-        Arc::new(Leader { node: config.node.clone(), current: source.clone(), insecure: config.insecure });
+    let bodies = Leader { node: config.node.clone(), current: source.clone(), dialer: dialer.clone() };
+    let bodies = Arc::new(bodies);
     let worker = entities::run(gateway.clone(), bodies, current_spec, leased, report, shutdown.clone());
     let worker = tokio::spawn(worker);
-    let artifacts = Arc::new(Downloads { current: source, insecure: config.insecure });
+    let artifacts = Arc::new(Downloads { current: source, dialer });
     let agent = Agent {
         gateway,
         artifacts,

@@ -31,6 +31,7 @@ use kctl_shared::fault::Fault;
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
 use kctl_shared::package::hash_release;
+use kctl_shared::simulated::aside;
 use kctl_shared::spec::{Failure, Placement};
 use tempfile::TempDir;
 
@@ -55,7 +56,7 @@ pub struct Packages {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Failure::new("INTERNAL", e.to_string())))
+    aside(work).await.unwrap_or_else(|e| Err(Failure::new("INTERNAL", e.to_string())))
 }
 
 impl Packages {

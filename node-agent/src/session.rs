@@ -7,14 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kctl_shared::digest::Digest;
-use kctl_shared::endpoint;
 use kctl_shared::fault::Fault;
+use kctl_shared::network::{Dialer, Patience};
 use kctl_shared::package::Limits;
 use kctl_shared::proto::agent::agent_service_client::AgentServiceClient;
 use kctl_shared::proto::agent::control_message::Body as Down;
 use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up};
 use kctl_shared::proto::v1::DownloadRequest;
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
+use kctl_shared::simulated::aside;
 use kctl_shared::spec::{FoundPlugin, NodeSpec, NodeStatus};
 use kctl_shared::upload::messages;
 use rand::RngExt as _;
@@ -22,15 +23,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::agent::ArtifactSource;
 use crate::packages::Packages;
 use crate::references::References;
 use members::Members;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const KEEPALIVE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(2), keepalive: Duration::from_secs(5) };
 /// Missing acknowledgements after which another member is tried.
 const MISSED: u32 = 3;
 /// Longest pause before the next try; each is drawn anew so that agents do not come back all at once.
@@ -55,7 +55,7 @@ pub struct Identity {
 pub struct Session {
     pub identity: Identity,
     pub members: Members,
-    pub insecure: bool,
+    pub dialer: Dialer,
     pub specs: mpsc::Sender<NodeSpec>,
     pub accepted: watch::Receiver<Option<NodeSpec>>,
     pub status: watch::Receiver<NodeStatus>,
@@ -65,10 +65,6 @@ pub struct Session {
     pub packages: Packages,
     /// Where there is somebody to ask for a longer while.
     pub references: Option<References>,
-}
-
-pub(crate) fn channel(url: &str, insecure: bool) -> Result<Endpoint, Fault> {
-    endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)
 }
 
 impl Session {
@@ -126,11 +122,8 @@ impl Session {
     }
 
     async fn connect(&self, url: &str) -> Ended {
-        let channel = match channel(url, self.insecure) {
-            Ok(endpoint) => match endpoint.connect().await {
-                Ok(channel) => channel,
-                Err(e) => return Ended::Failed(e.to_string()),
-            },
+        let channel = match self.dialer.connect(url, PATIENCE).await {
+            Ok(channel) => channel,
             Err(fault) => return Ended::Failed(fault.to_string()),
         };
         let (out, messages) = mpsc::channel(16);
@@ -245,12 +238,13 @@ impl Session {
     /// Uploads what was found on the node, aside: the stream goes on. Whoever asked sees it arrive, or not.
     fn collect(&self, wish: pb::Collect) {
         let found = self.status.borrow().found.iter().find(|f| f.plugin.as_str() == wish.plugin).cloned();
-        let (packages, url, insecure) = (self.packages.clone(), self.current.borrow().clone(), self.insecure);
+        let (packages, url) = (self.packages.clone(), self.current.borrow().clone());
+        let dialer = self.dialer.clone();
         tokio::spawn(async move {
             let Some(found) = found.filter(|f| f.digest.is_some_and(|d| d.to_string() == wish.digest)) else {
                 return tracing::warn!(plugin = %wish.plugin, digest = %wish.digest, "not found any more");
             };
-            match upload(&packages, found, &url, insecure).await {
+            match upload(&packages, found, &url, &dialer).await {
                 Ok(()) => tracing::info!(plugin = %wish.plugin, "uploaded as it was found"),
                 Err(fault) => tracing::warn!(plugin = %wish.plugin, %fault, "not uploaded"),
             }
@@ -258,13 +252,12 @@ impl Session {
     }
 }
 
-async fn upload(packages: &Packages, found: FoundPlugin, url: &str, insecure: bool) -> Result<(), Fault> {
+async fn upload(packages: &Packages, found: FoundPlugin, url: &str, dialer: &Dialer) -> Result<(), Fault> {
     let packages = packages.clone();
-    let packed = tokio::task::spawn_blocking(move || packages.pack(&found)).await;
+    let packed = aside(move || packages.pack(&found)).await;
     let package = packed.map_err(|e| Fault::new("INTERNAL", e.to_string()))?;
     let package = package.map_err(|f| Fault::new(&f.code, f.message))?;
-    let unreachable = |e: tonic::transport::Error| Fault::new("UNREACHABLE", format!("{url}: {e}"));
-    let channel = channel(url, insecure)?.connect().await.map_err(unreachable)?;
+    let channel = dialer.connect(url, PATIENCE).await?;
     let messages = messages(&package, &package.to_artifact().into());
     let sent = ArtifactServiceClient::new(channel).upload(tokio_stream::iter(messages)).await;
     sent.map(drop).map_err(|status| Fault::from_status(&status).0)
@@ -280,15 +273,14 @@ enum Ended {
 #[derive(Clone, Debug)]
 pub struct Downloads {
     pub current: watch::Receiver<String>,
-    pub insecure: bool,
+    pub dialer: Dialer,
 }
 
 #[async_trait]
 impl ArtifactSource for Downloads {
     async fn fetch(&self, digest: &Digest) -> Result<Bytes, Fault> {
         let url = self.current.borrow().clone();
-        let unreachable = |e: tonic::transport::Error| Fault::new("UNREACHABLE", format!("{url}: {e}"));
-        let channel: Channel = channel(&url, self.insecure)?.connect().await.map_err(unreachable)?;
+        let channel = self.dialer.connect(&url, PATIENCE).await?;
         let request = DownloadRequest { digest: digest.to_string() };
         let fault = |status: tonic::Status| Fault::from_status(&status).0;
         let mut stream =

@@ -10,12 +10,14 @@ mod plan;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use kctl_shared::daemon::Daemon;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
+use kctl_shared::network::{Tcp, dialer};
 use kctl_shared::spec::{Failure, NodeStatus, ReleaseRef};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -179,10 +181,11 @@ async fn learn(config: &Config, wait: Duration, ledger: &mut Ledger, status: Nod
         nonce: ledger.record().nonce.clone(),
         boot: ledger.record().boot,
     };
+    let dialer = dialer(Arc::new(Tcp), config.insecure);
     let session = Session {
         identity,
-        members: Members::open(config.control_plane.clone(), &config.state_dir, config.insecure),
-        insecure: config.insecure,
+        members: Members::open(config.control_plane.clone(), &config.state_dir, dialer.clone()),
+        dialer,
         specs,
         accepted,
         status: reported,
@@ -228,7 +231,7 @@ async fn ensure(
     let mut why = String::new();
     for url in &config.control_plane {
         let (_sender, current) = watch::channel(url.clone());
-        let source = Downloads { current, insecure: config.insecure };
+        let source = Downloads { current, dialer: dialer(Arc::new(Tcp), config.insecure) };
         match tokio::time::timeout(FETCH, source.fetch(&release.digest)).await {
             Ok(Ok(bytes)) => {
                 return packages.stage(plugin, release, bytes, lua_path).await.map_err(fault);

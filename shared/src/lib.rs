@@ -10,6 +10,7 @@
 //! - [`audit`]: records of changes, and the chain that binds them.
 //! - [`bodies`]: whole plugin entities between agent and control plane.
 //! - [`codes`]: every stable code and what it means.
+//! - [`network`], [`simulated`]: the ports to connections, and to clock and threads.
 //! - [`daemon`], [`word`]: how a daemon starts and ends, how a state is shown.
 
 pub mod audit;
@@ -23,9 +24,11 @@ pub mod fault;
 pub mod method;
 pub mod mutant;
 pub mod name;
+pub mod network;
 pub mod nginx;
 pub mod package;
 pub mod proto;
+pub mod simulated;
 pub mod spec;
 pub mod time;
 pub mod upload;

@@ -4,14 +4,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::simulated;
+
 /// Milliseconds since the Unix epoch, UTC. A plain number, so that replay is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The wall clock. For shells only: pure modules get time as an argument.
+    /// The wall clock, or that of a simulation. For shells only: pure modules get time as an argument.
     pub fn now() -> Self {
+        if let Some(now) = simulated::now() {
+            return now;
+        }
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress};
+use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress, Sled};
 use kctl_shared::fault::Fault;
+use kctl_shared::network::{Tcp, dialer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +55,11 @@ impl Members {
     /// What the store says.
     pub async fn start(&mut self, id: u64) -> Result<(), Fault> {
         let dir = self.dir.join(id.to_string());
-        let mut config = ConsensusConfig::new(id, dir, self.addresses.clone(), false);
+        let mut config = ConsensusConfig::new(id, dir, self.addresses.clone());
         config.snapshot_every = self.snapshot_every;
         // A member that was stopped a moment ago lets go of its store when its last task has ended.
         let (consensus, service) = loop {
-            match Consensus::open(config.clone()).await {
+            match Consensus::open(config.clone(), &Sled, dialer(Arc::new(Tcp), false)).await {
                 Err(fault) if fault.code == "STORE_IN_USE" => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

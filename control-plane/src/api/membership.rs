@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kctl_shared::endpoint;
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1::cluster_service_client::ClusterServiceClient;
 use kctl_shared::proto::v1::{
@@ -14,7 +13,7 @@ use tonic::Status;
 
 use super::{Api, request};
 use crate::membership::{View, keeps_quorum, successor};
-use crate::raft::{MemberInfo, channel};
+use crate::raft::{MemberInfo, PATIENCE};
 use crate::state::members::{Member, MemberAddress};
 use crate::state::{Command, LogStamp, apply};
 
@@ -40,8 +39,7 @@ impl Api {
     }
 
     async fn identify(&self, url: &str) -> Result<IdentifyResponse, Fault> {
-        endpoint::check_dial(url, self.insecure)?;
-        let mut client = ClusterServiceClient::new(channel(url, self.insecure)?);
+        let mut client = ClusterServiceClient::new(self.hub.dialer.channel(url, PATIENCE)?);
         let asked = tokio::time::timeout(IDENTIFY, client.identify(IdentifyRequest {})).await;
         let unreachable = |why: String| {
             Fault::new("MEMBER_UNREACHABLE", format!("nobody answers as a member at {url}: {why}"))
@@ -60,7 +58,7 @@ impl Api {
         let member = who.member.unwrap_or_default();
         let address = MemberAddress { raft: member.raft, grpc: member.address, http: member.http };
         for url in [&address.raft, &address.grpc, &address.http] {
-            endpoint::check_dial(url, self.insecure).map_err(|f| self.fail(&f))?;
+            self.hub.dialer.check(url).map_err(|f| self.fail(&f))?;
         }
         let id = member.id;
         let known = self.hub.consensus.with_state(|s| s.members.get(&id).cloned());

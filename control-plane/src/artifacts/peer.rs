@@ -7,21 +7,22 @@ use bytes::Bytes;
 use futures_util::Stream;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
+use kctl_shared::network::Dialer;
 use kctl_shared::package::{Limits, pieces};
 use kctl_shared::proto::raft::peer_service_client::PeerServiceClient;
 use kctl_shared::proto::raft::{self as pb, peer_service_server::PeerService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::store::{self, FileStore};
-use crate::raft::{Consensus, channel};
+use crate::raft::{Consensus, PATIENCE};
 use crate::state::members::Standing;
 
 fn limit() -> usize {
     usize::try_from(Limits::default().max_artifact()).unwrap_or(usize::MAX)
 }
 
-pub(super) async fn send(url: &str, insecure: bool, digest: Digest, bytes: Bytes) -> Result<(), Fault> {
-    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+pub(super) async fn send(url: &str, dialer: &Dialer, digest: Digest, bytes: Bytes) -> Result<(), Fault> {
+    let mut client = PeerServiceClient::new(dialer.channel(url, PATIENCE)?);
     let size = bytes.len() as u64;
     let part = move |data: Bytes| pb::ArtifactPart { digest: digest.to_string(), size, data: data.to_vec() };
     let parts: Vec<_> = pieces(&bytes).map(part).collect();
@@ -34,8 +35,8 @@ pub(super) async fn send(url: &str, insecure: bool, digest: Digest, bytes: Bytes
     }
 }
 
-pub(super) async fn fetch(url: &str, insecure: bool, digest: &Digest) -> Result<Bytes, Fault> {
-    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+pub(super) async fn fetch(url: &str, dialer: &Dialer, digest: &Digest) -> Result<Bytes, Fault> {
+    let mut client = PeerServiceClient::new(dialer.channel(url, PATIENCE)?);
     let request = pb::FetchArtifactRequest { digest: digest.to_string() };
     let stream = client.fetch_artifact(request).await.map_err(|s| Fault::from_status(&s).0)?;
     let mut stream = stream.into_inner();
@@ -51,10 +52,10 @@ pub(super) async fn fetch(url: &str, insecure: bool, digest: &Digest) -> Result<
 
 pub(super) async fn holdings(
     url: &str,
-    insecure: bool,
+    dialer: &Dialer,
     asked: pb::HoldingsRequest,
 ) -> Result<pb::HoldingsResponse, Fault> {
-    let mut client = PeerServiceClient::new(channel(url, insecure)?);
+    let mut client = PeerServiceClient::new(dialer.channel(url, PATIENCE)?);
     let answer = client.holdings(asked).await;
     answer.map(Response::into_inner).map_err(|s| Fault::from_status(&s).0)
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::package::{Limits, Package};
+use kctl_shared::simulated::aside;
 
 use super::sealed::is_sealed;
 use crate::raft::Consensus;
@@ -128,7 +129,7 @@ pub(crate) fn check(digest: &Digest, bytes: &[u8]) -> Result<(), Fault> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Fault::new("INTERNAL", e.to_string())))
+    aside(work).await.unwrap_or_else(|e| Err(Fault::new("INTERNAL", e.to_string())))
 }
 
 pub(super) async fn put(store: Arc<FileStore>, digest: Digest, bytes: Bytes) -> Result<(), Fault> {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use kctl_shared::fault::Fault;
+use kctl_shared::network::Dialer;
 use kctl_shared::proto::v1::JoinRequest;
 use kctl_shared::proto::v1::cluster_service_client::ClusterServiceClient;
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::{Consensus, channel};
+use crate::raft::{Consensus, PATIENCE};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -20,7 +21,7 @@ pub async fn run(
     consensus: Consensus,
     me: String,
     members: Vec<String>,
-    insecure: bool,
+    dialer: Dialer,
     shutdown: CancellationToken,
 ) -> Result<(), Fault> {
     let mut turn = 0;
@@ -30,7 +31,7 @@ pub async fn run(
         turn += 1;
         let request = JoinRequest { address: me.clone(), ..JoinRequest::default() };
         let asked = async {
-            let mut client = ClusterServiceClient::new(channel(&url, insecure)?);
+            let mut client = ClusterServiceClient::new(dialer.channel(&url, PATIENCE)?);
             client.join(request).await.map(drop).map_err(|s| {
                 let (fault, leader) = Fault::from_status(&s);
                 hint = leader.filter(|l| *l != url);

@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
@@ -26,6 +27,27 @@ pub trait Disk: Send + Sync + 'static {
     fn write(&self, changes: Vec<Change>) -> io::Result<()>;
     /// All records whose key begins with `prefix`, in key order, checksums verified.
     fn scan(&self, prefix: &[u8]) -> io::Result<Vec<Record>>;
+    /// How long a write to the log takes in a simulated world, where a task waits for it; otherwise a thread waits for the disk.
+    fn simulated(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Where a member's disks come from, by directory.
+pub trait Disks: std::fmt::Debug + Send + Sync + 'static {
+    /// # Errors
+    /// `STORE_IN_USE`, `STORE_CORRUPT`, `STORE_UNREADABLE`.
+    fn open(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault>;
+}
+
+/// [`SledDisk`]s.
+#[derive(Clone, Copy, Debug)]
+pub struct Sled;
+
+impl Disks for Sled {
+    fn open(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault> {
+        Ok(Arc::new(SledDisk::open(path)?))
+    }
 }
 
 /// Key and value.

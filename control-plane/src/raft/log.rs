@@ -9,14 +9,15 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use kctl_shared::fault::Fault;
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::type_config::alias;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::disk::{Change, Disk, corrupt};
@@ -44,10 +45,13 @@ enum Done {
     Nobody,
 }
 
+/// What is to be written, and who waits for it.
+type Request = (Vec<Change>, Done);
+
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
     memory: Arc<RwLock<Memory>>,
-    writer: Sender<(Vec<Change>, Done)>,
+    writer: UnboundedSender<Request>,
 }
 
 fn key(index: u64) -> Vec<u8> {
@@ -61,11 +65,15 @@ impl LogStore {
     /// `STORE_CORRUPT`.
     pub(super) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Fault> {
         let memory = load(&*disk).map_err(|e| corrupt(path, e))?;
-        let (writer, queue) = channel();
-        std::thread::Builder::new()
-            .name("raft-log".into())
-            .spawn(move || write_loop(&*disk, &queue))
-            .map_err(|e| Fault::new("INTERNAL", format!("cannot start the log writer: {e}")))?;
+        let (writer, queue) = unbounded_channel();
+        if let Some(latency) = disk.simulated() {
+            tokio::spawn(write_task(disk, queue, latency));
+        } else {
+            std::thread::Builder::new()
+                .name("raft-log".into())
+                .spawn(move || write_loop(&*disk, queue))
+                .map_err(|e| Fault::new("INTERNAL", format!("cannot start the log writer: {e}")))?;
+        }
         Ok(Self { memory: Arc::new(RwLock::new(memory)), writer })
     }
 
@@ -117,26 +125,55 @@ fn load(disk: &dyn Disk) -> io::Result<Memory> {
     Ok(memory)
 }
 
-fn write_loop(disk: &dyn Disk, queue: &Receiver<(Vec<Change>, Done)>) {
-    let mut changes = Vec::new();
-    while let Ok((first, done)) = queue.recv() {
-        changes.extend(first);
-        let mut waiting = vec![done];
-        while waiting.len() < GROUP
+fn write_loop(disk: &dyn Disk, mut queue: UnboundedReceiver<Request>) {
+    let mut group = Group::default();
+    while let Some(first) = queue.blocking_recv() {
+        if group.gather(first, &mut queue) {
+            group.write(disk);
+        }
+    }
+}
+
+/// As [`write_loop`], in a simulated world.
+async fn write_task(disk: Arc<dyn Disk>, mut queue: UnboundedReceiver<Request>, latency: Duration) {
+    let mut group = Group::default();
+    while let Some(first) = queue.recv().await {
+        if group.gather(first, &mut queue) {
+            tokio::time::sleep(latency).await;
+            group.write(&*disk);
+        }
+    }
+}
+
+/// What goes to the disk in one write.
+#[derive(Default)]
+struct Group {
+    changes: Vec<Change>,
+    waiting: Vec<Done>,
+}
+
+impl Group {
+    /// Takes in what is queued; whether it is to be written now.
+    fn gather(&mut self, (first, done): Request, queue: &mut UnboundedReceiver<Request>) -> bool {
+        self.changes.extend(first);
+        self.waiting.push(done);
+        while self.waiting.len() < GROUP
             && let Ok((more, done)) = queue.try_recv()
         {
-            changes.extend(more);
-            waiting.push(done);
+            self.changes.extend(more);
+            self.waiting.push(done);
         }
         // What nobody waits for rides with what somebody does: a sync of its own would be in that one's way.
-        if changes.len() < GROUP && waiting.iter().all(|done| matches!(done, Done::Nobody)) {
-            continue;
-        }
-        if let Err(error) = disk.write(std::mem::take(&mut changes)) {
+        self.waiting.retain(|done| !matches!(done, Done::Nobody));
+        !self.waiting.is_empty() || self.changes.len() >= GROUP
+    }
+
+    fn write(&mut self, disk: &dyn Disk) {
+        if let Err(error) = disk.write(std::mem::take(&mut self.changes)) {
             tracing::error!(%error, "STORE_WRITE_FAILED: the log cannot be written; ending rather than guessing what is on the disk");
             std::process::exit(70);
         }
-        for done in waiting {
+        for done in self.waiting.drain(..) {
             match done {
                 Done::Flushed(callback) => callback.io_completed(Ok(())),
                 // The receiver may have gone with its task.

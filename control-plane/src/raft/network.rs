@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kctl_shared::endpoint;
+use kctl_shared::network::{Dialer, Patience};
 use kctl_shared::proto::raft as pb;
 use kctl_shared::proto::raft::raft_service_client::RaftServiceClient;
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -24,21 +24,13 @@ use super::types::{FORMAT, MemberAddress, Snapshot, TypeConfig, Vote, decode, en
 const PIECE: usize = 256 * 1024;
 /// One message of entries; entries are small, see `max_payload_entries`.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection through a healed partition is found dead and replaced within twice this.
-const KEEPALIVE: Duration = Duration::from_secs(1);
-
-/// A channel that connects when it is first used and again whenever it broke.
-///
-/// # Errors
-/// `INSECURE_ADDRESS`, `ADDRESS_INVALID`.
-pub(crate) fn channel(url: &str, insecure: bool) -> Result<Channel, kctl_shared::fault::Fault> {
-    Ok(endpoint::dial(url, insecure, CONNECT_TIMEOUT, KEEPALIVE)?.connect_lazy())
-}
+/// Between members: a connection through a healed partition is found dead and replaced within two seconds.
+pub(crate) const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(1), keepalive: Duration::from_secs(1) };
 
 #[derive(Clone)]
 pub(super) struct Network {
-    pub insecure: bool,
+    pub dialer: Dialer,
     pub machine: StateMachine,
 }
 
@@ -46,7 +38,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, _target: u64, node: &MemberAddress) -> Peer {
-        let client = channel(&node.raft, self.insecure).map(|c| {
+        let client = self.dialer.channel(&node.raft, PATIENCE).map(|c| {
             RaftServiceClient::new(c)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE)

@@ -133,8 +133,11 @@ async fn an_id_is_never_used_again_and_the_last_voter_stays() {
     cluster.stop(2).await;
     drop(removed);
     let refused = until("the store to be released", || async {
-        let config = ConsensusConfig::new(2, cluster.path(2), BTreeMap::new(), false);
-        Consensus::open(config).await.err().filter(|f| f.code != "STORE_IN_USE")
+        let config = ConsensusConfig::new(2, cluster.path(2), BTreeMap::new());
+        Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false))
+            .await
+            .err()
+            .filter(|f| f.code != "STORE_IN_USE")
     })
     .await;
     assert_eq!(refused.code, "MEMBER_REMOVED");

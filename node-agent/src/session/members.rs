@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use kctl_shared::endpoint;
+use kctl_shared::network::Dialer;
 
 use crate::durable;
 
@@ -16,16 +16,16 @@ const FILE: &str = "members";
 pub struct Members {
     configured: Vec<String>,
     path: PathBuf,
-    insecure: bool,
+    dialer: Dialer,
     learned: Mutex<Vec<String>>,
 }
 
 impl Members {
     /// `configured` is not empty. A list that cannot be read is learned again.
-    pub fn open(configured: Vec<String>, state_dir: &Path, insecure: bool) -> Self {
+    pub fn open(configured: Vec<String>, state_dir: &Path, dialer: Dialer) -> Self {
         let path = state_dir.join(FILE);
         let learned = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { configured, path, insecure, learned: Mutex::new(learned.unwrap_or_default()) }
+        Self { configured, path, dialer, learned: Mutex::new(learned.unwrap_or_default()) }
     }
 
     /// The member to try at this turn.
@@ -39,7 +39,7 @@ impl Members {
 
     /// The control plane's members are these.
     pub fn learn(&self, urls: Vec<String>) {
-        let dialled = urls.iter().all(|url| endpoint::check_dial(url, self.insecure).is_ok());
+        let dialled = urls.iter().all(|url| self.dialer.check(url).is_ok());
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         // What the configuration says anyway is nothing new.
         let known = learned.is_empty()
@@ -59,13 +59,18 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use kctl_shared::network::{Tcp, dialer};
+
     use super::*;
 
     #[test]
     fn what_was_learned_stays_and_what_was_configured_too() {
         let dir = tempfile::tempdir().unwrap();
         let url = |port: u16| format!("http://127.0.0.1:{port}");
-        let open = || Members::open(vec![url(1), url(2)], dir.path(), false);
+        let dialer = dialer(Arc::new(Tcp), false);
+        let open = || Members::open(vec![url(1), url(2)], dir.path(), dialer.clone());
         let all = |members: &Members, count| (0..count).map(|n| members.at(n)).collect::<Vec<_>>();
         let members = open();
         assert_eq!(all(&members, 2), [url(1), url(2)]);

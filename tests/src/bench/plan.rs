@@ -3,12 +3,14 @@
 mod world;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kctl_control_plane::desired::node_spec;
-use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress};
+use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress, Sled};
 use kctl_control_plane::rollout;
 use kctl_control_plane::state::operation::StepKind;
+use kctl_shared::network::{Tcp, dialer};
 use kctl_shared::time::Timestamp;
 
 use super::figures::{median, millis, quantile, verdict};
@@ -93,9 +95,10 @@ fn snapshot(world: &World, rounds: usize, check: &mut impl FnMut(&str, f64, f64,
     let temp = super::directory("kctl-bench-plan-");
     let took = super::runtime().block_on(async {
         let members = [(1, MemberAddress { raft: "http://127.0.0.1:1".into(), ..MemberAddress::default() })];
-        let mut config = ConsensusConfig::new(1, temp.path().join("m"), members.into(), false);
+        let mut config = ConsensusConfig::new(1, temp.path().join("m"), members.into());
         config.snapshot_every = u64::MAX;
-        let (consensus, _unserved) = Consensus::open(config).await.unwrap();
+        let (consensus, _unserved) =
+            Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false)).await.unwrap();
         let mut led = consensus.watch_leadership();
         led.wait_for(|l| l.is_leader).await.unwrap();
         for commands in world::commands(world.nodes()) {

@@ -11,6 +11,7 @@ use kctl_node_agent::session::members::Members;
 use kctl_node_agent::session::{Downloads, Identity, Session};
 use kctl_shared::digest::Digest;
 use kctl_shared::name::PluginName;
+use kctl_shared::network::{Tcp, dialer};
 use kctl_shared::spec::{NodeSpec, NodeStatus, PluginStatus, Stage};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -162,8 +163,8 @@ impl Agent {
                 boot: 1,
             },
             // Nothing is kept: these members are all there are.
-            members: Members::open(members.to_vec(), Path::new("/nonexistent"), false),
-            insecure: false,
+            members: Members::open(members.to_vec(), Path::new("/nonexistent"), dialer(Arc::new(Tcp), false)),
+            dialer: dialer(Arc::new(Tcp), false),
             specs,
             accepted: accepts,
             status: says,
@@ -204,7 +205,7 @@ impl Agent {
         });
         let new = asked.filter(|e| *had != Some(e.digest));
         if let Some(new) = new.as_ref().filter(|e| e.fetching) {
-            let source = Downloads { current: self.current.clone(), insecure: false };
+            let source = Downloads { current: self.current.clone(), dialer: dialer(Arc::new(Tcp), false) };
             while let Err(fault) = source.fetch(&new.digest).await {
                 eprintln!("{fault}");
             }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress};
+use kctl_control_plane::raft::{Consensus, ConsensusConfig, MemberAddress, Sled};
 use kctl_control_plane::state::Command;
 use kctl_control_plane::state::model::NodeFacts;
 use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::network::{Tcp, dialer};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tonic::transport::Server;
@@ -45,8 +46,8 @@ async fn serve(args: MemberArgs) {
     let address = |url: &String| MemberAddress { raft: format!("http://{url}"), ..MemberAddress::default() };
     let members: BTreeMap<u64, _> = (1..).zip(args.peers.iter().map(address)).collect();
     let raft = args.peers[args.id as usize - 1].parse().unwrap();
-    let config = ConsensusConfig::new(args.id, args.data_dir, members, false);
-    let (consensus, service) = Consensus::open(config).await.unwrap();
+    let config = ConsensusConfig::new(args.id, args.data_dir, members);
+    let (consensus, service) = Consensus::open(config, &Sled, dialer(Arc::new(Tcp), false)).await.unwrap();
     let member = Member { consensus, boot: Arc::new(AtomicU64::new(Timestamp::now().0)) };
     let server = || Server::builder().tcp_nodelay(true);
     let public =

@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const TIMES: &[&str] = &["created_at", "finished_at", "started_at", "since", "last_seen", "installed_at"];
+const TIMES: &[&str] =
+    &["created_at", "finished_at", "started_at", "since", "last_seen", "installed_at", "opens_at"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../proto");

@@ -3,6 +3,7 @@
 mod agent;
 mod batch;
 mod cluster;
+mod duty;
 mod entities;
 mod membership;
 mod node;

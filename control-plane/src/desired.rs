@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use kctl_shared::name::NodeId;
-use kctl_shared::spec::{EntityTask, NodeSpec, PluginSpec};
+use kctl_shared::name::{NodeId, PluginName};
+use kctl_shared::spec::{EntityTask, HoldSpec, NodeSpec, PluginSpec};
 
 use crate::state::model::{ClusterState, Plugin};
 use crate::state::operation::{EntityWork, Operation, OperationKind, Phase, Step, StepKind, StepPhase};
@@ -18,9 +18,23 @@ pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
         generation: state.generation,
         plugins: BTreeMap::new(),
         task: None,
+        hold: None,
     };
     let Some(record) = state.nodes.get(node) else { return spec };
     let Some(group) = state.groups.get(&record.group) else { return spec };
+    spec.hold = record.hold.as_ref().map(|h| HoldSpec { drain: h.drain });
+    if let Some(leaving) = &record.leaving {
+        // Nothing of what kctl put there stays.
+        let nothing =
+            |name: &PluginName| (name.clone(), PluginSpec { grant: leaving.grant, ..PluginSpec::default() });
+        let left = group.leftovers.iter().filter(|(_, nodes)| nodes.contains_key(node));
+        spec.plugins = group.plugins.keys().chain(left.map(|(name, _)| name)).map(nothing).collect();
+        spec.task = group
+            .plugins
+            .values()
+            .find_map(|p| entity_task(state.operations.get(p.operation.as_ref()?)?, node));
+        return spec;
+    }
     for (name, nodes) in &group.leftovers {
         if let Some(grant) = nodes.get(node) {
             // Neither listed nor staged: what the operation that ended without this node would have made of it.
@@ -45,7 +59,14 @@ fn plugin_spec(
     plugin: &Plugin,
     operation: Option<&Operation>,
 ) -> Option<PluginSpec> {
-    let mut spec = PluginSpec { grant: plugin.grant, ..PluginSpec::default() };
+    let record = state.nodes.get(node);
+    let anew = record.and_then(|n| n.anew).unwrap_or_default();
+    let mut spec = PluginSpec {
+        grant: plugin.grant.max(anew),
+        // What the installation that it succeeds had listed.
+        adopt: record.is_some_and(|n| n.succeeds && plugin.grant < n.since),
+        ..PluginSpec::default()
+    };
     let at_rest =
         plugin.release.filter(|_| plugin.target.includes(node) && !comes_late(state, node, operation));
     let at_rest = at_rest.and_then(|d| state.release_ref(&d, &plugin.method, plugin.set_nginx));
@@ -84,7 +105,7 @@ fn plugin_spec(
             StepKind::Enable => {
                 spec.staged.extend(release.clone());
                 spec.enabled = release.clone();
-                spec.adopt = operation.adopt;
+                spec.adopt |= operation.adopt;
             }
             StepKind::Detach | StepKind::Attach => {}
             StepKind::Disable => {

@@ -153,6 +153,17 @@ impl Inventory {
             .hint(format!("kctl node get {node}")))
     }
 
+    /// Whether the node's agent has a stream here.
+    pub fn is_connected(&self, node: &NodeId) -> bool {
+        self.lock().sessions.contains_key(node)
+    }
+
+    /// Somebody let the node in that was refused; it asks again.
+    pub fn admit(&self, node: &NodeId) {
+        self.lock().fleet.refused.remove(node);
+        self.bump();
+    }
+
     /// The node asked and was not taken in.
     pub fn refuse(&self, node: &NodeId, refused: Refused) {
         let before = self.lock().fleet.refused.insert(node.clone(), refused);

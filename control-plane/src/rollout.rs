@@ -10,6 +10,7 @@ mod batch;
 pub mod detach;
 pub mod fleet;
 mod gate;
+mod limits;
 pub mod runbook;
 mod stop;
 mod walk;
@@ -58,6 +59,7 @@ pub fn plan(state: &ClusterState, fleet: &Fleet, now: Timestamp) -> Plan {
         plan.report.insert(operation.id.clone(), round.waiting);
     }
     plan.commands.extend(forget_leftovers(state, fleet));
+    plan.commands.extend(limits::forget_left(state, fleet));
     plan
 }
 
@@ -209,12 +211,25 @@ impl<'a> Round<'a> {
         reloading: &mut BTreeMap<GroupName, BTreeSet<NodeId>>,
     ) -> Option<Command> {
         let operation = self.operation;
-        if let Some(waiting) = batch::behind(self, step) {
+        let closed = || limits::closed(self, step.kind);
+        if let Some(waiting) = batch::behind(self, step).or_else(closed) {
             self.waiting.push(waiting);
             return None;
         }
-        let mut nodes = barrier::dispatch_again(self, step);
-        let waiting = step.open_nodes().filter(|(_, n)| n.grant.is_none()).map(|(id, _)| id.clone());
+        let (mut nodes, mut held) = (Vec::new(), Vec::new());
+        let again = barrier::dispatch_again(self, step);
+        let new = step.open_nodes().filter(|(_, n)| n.grant.is_none()).map(|(id, _)| id.clone());
+        // Mostly nobody is, and with thousands of nodes it matters that none is looked up then.
+        let any = self.state.nodes.values().any(|n| n.hold.is_some());
+        let mut free = |node: &NodeId| {
+            let waiting = limits::held(node, if any { self.state.nodes.get(node) } else { None });
+            let free = waiting.is_none();
+            held.extend(waiting);
+            free
+        };
+        nodes.extend(again.into_iter().filter(&mut free));
+        let waiting: Vec<_> = new.filter(&mut free).collect();
+        self.waiting.extend(held);
         if step.kind.reloads() {
             let busy = reloading.entry(operation.group.clone()).or_default();
             let half = (self.state.nodes_of(&operation.group).count() / 2).max(1);

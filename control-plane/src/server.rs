@@ -110,6 +110,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
         .add_service(Claimed(v1::plugin_service_server::PluginServiceServer::new(api.clone())))
         .add_service(Claimed(v1::operation_service_server::OperationServiceServer::new(api.clone())))
         .add_service(Claimed(v1::node_service_server::NodeServiceServer::new(api.clone())))
+        .add_service(Claimed(v1::group_service_server::GroupServiceServer::new(api.clone())))
         .add_service(Claimed(v1::cluster_service_server::ClusterServiceServer::new(api.clone())))
         .add_service(Claimed(v1::artifact_service_server::ArtifactServiceServer::new(api.clone())))
         .add_service(agent::agent_service_server::AgentServiceServer::new(AgentApi(api)))

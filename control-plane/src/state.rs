@@ -7,10 +7,12 @@
 pub mod audit;
 pub mod batch;
 pub mod command;
+pub mod duty;
 pub mod invariants;
 pub mod members;
 pub mod model;
 pub mod operation;
+pub mod window;
 
 mod catalogue;
 mod entities;
@@ -97,6 +99,10 @@ pub fn apply_by(
         Command::AdmitMember { id, address, reason: _ } => members::admit(state, id, address),
         Command::DismissMember { id, reason: _ } => members::dismiss(state, id),
         Command::ApproveNode { node, epoch, reason: _ } => fleet::approve(state, at, node, epoch),
+        Command::ChangeNode { node, change, reason } => duty::change_node(state, at, node, change, reason),
+        Command::ChangeGroup { group, change, reason } => {
+            duty::change_group(state, at, &group, change, reason)
+        }
     }?;
     state.clock = at.proposed_at;
     for draft in drafts {

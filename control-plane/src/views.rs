@@ -1,6 +1,7 @@
 //! What people see, made of the replicated state, the leader's inventory and the plan's report.
 
 mod audit;
+mod duty;
 mod hand;
 mod history;
 
@@ -66,7 +67,7 @@ impl Sources<'_> {
             Some(first) if plugin.release.is_none() => (&first.method, first.set_nginx),
             _ => (&plugin.method, plugin.set_nginx),
         };
-        let targets = self.state.nodes_of(group).filter(|(id, _)| plugin.target.includes(id));
+        let targets = self.state.staying_in(group).filter(|(id, _)| plugin.target.includes(id));
         let (mut enabled, mut total) = (0, 0);
         for (node, _) in targets {
             total += 1;
@@ -107,18 +108,17 @@ impl Sources<'_> {
         let mut view =
             v1::NodeView { id: id.to_string(), group, state: liveness.as_str().into(), ..Default::default() };
         if let Some(refused) = self.fleet.refused.get(id).filter(|r| self.asks(r)) {
-            view.state = "Refused".into();
+            view.state = duty::refused(refused.why).into();
             view.group = refused.group.to_string();
-            let message = format!(
-                "it follows the cluster of epoch {}; let it go over to this one: kctl node approve {id}",
-                refused.epoch
-            );
-            view.conditions = vec![v1::Condition { code: "EPOCH_CHANGED".into(), message }];
+            view.conditions = vec![duty::why_refused(id, refused)];
             return view;
         }
         // A live node's last sign of life changes all the time and says nothing.
         if !matches!(liveness, Liveness::Live | Liveness::Unknown) {
             view.last_seen = Some(self.fleet.seen(id).to_proto());
+        }
+        if let Some(node) = self.state.nodes.get(id) {
+            duty::of(id, node, self.fleet, liveness, &mut view);
         }
         let Some(status) = self.fleet.status(id) else { return view };
         view.kong_version = status.kong.version.clone();
@@ -127,11 +127,9 @@ impl Sources<'_> {
         view.has_admin_api = status.kong.has_admin_api;
         view.observed_generation = status.observed_generation;
         view.old_workers = status.kong.old_workers;
-        view.conditions = status
-            .conditions
-            .iter()
-            .map(|c| v1::Condition { code: c.code.clone(), message: c.message.clone() })
-            .collect();
+        let told = status.conditions.iter();
+        let told = told.map(|c| v1::Condition { code: c.code.clone(), message: c.message.clone() });
+        view.conditions.extend(told);
         view.found = status.found.iter().map(found).collect();
         view.plugins = status.plugins.iter().map(|(n, p)| node_plugin(n, p, liveness)).collect();
         view

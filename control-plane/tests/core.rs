@@ -9,6 +9,8 @@
 mod batch;
 #[path = "core/details.rs"]
 mod details;
+#[path = "core/duty.rs"]
+mod duty;
 #[path = "core/people.rs"]
 mod people;
 #[path = "core/policy.rs"]

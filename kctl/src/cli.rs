@@ -6,6 +6,7 @@ mod cluster;
 mod conf;
 mod dev;
 mod doctor;
+mod group;
 mod node;
 mod operation;
 mod plugin;
@@ -19,6 +20,7 @@ pub use cluster::*;
 pub use conf::*;
 pub use dev::*;
 pub use doctor::*;
+pub use group::*;
 pub use node::*;
 pub use operation::*;
 pub use plugin::*;
@@ -75,9 +77,12 @@ pub enum Command {
     /// Look at operations, and step into them while they run.
     #[command(subcommand)]
     Operation(OperationCommand),
-    /// Look at nodes.
+    /// Look at nodes, hold, drain and decommission them.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Maintenance windows and holds of groups of nodes.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Look at the control plane itself.
     #[command(subcommand)]
     Cluster(ClusterCommand),

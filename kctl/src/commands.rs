@@ -10,7 +10,9 @@ mod conf;
 mod consent;
 mod dev;
 mod doctor;
+mod duty;
 mod explain;
+mod group;
 mod install;
 mod lint;
 mod new;
@@ -77,6 +79,18 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Operation(command) => operation::run(&verb()?, command).await,
         Command::Node(NodeCommand::Adopt(args)) => adopt::run(&verb()?, args).await,
         Command::Node(NodeCommand::Approve(args)) => approve::run(&verb()?, args).await,
+        Command::Node(NodeCommand::Hold(args)) => {
+            duty::hold(&verb()?, args, "hold", "held: nothing is changed on it").await
+        }
+        Command::Node(NodeCommand::Drain(args)) => {
+            duty::hold(&verb()?, args, "drain", "held, and taken out of its load balancer").await
+        }
+        Command::Node(NodeCommand::Unhold(args)) => {
+            duty::hold(&verb()?, args, "unhold", "free to be changed").await
+        }
+        Command::Node(NodeCommand::Reconcile(args)) => duty::reconcile(&verb()?, args).await,
+        Command::Node(NodeCommand::Decommission(args)) => duty::decommission(&verb()?, args).await,
+        Command::Group(command) => group::run(&verb()?, command).await,
         Command::Node(NodeCommand::List) => read::nodes(&verb()?).await,
         Command::Node(NodeCommand::Get { id }) => read::node(&verb()?, id).await,
         Command::Audit(args) => match audit::offline(&printer, &args) {

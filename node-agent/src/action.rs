@@ -22,6 +22,10 @@ pub enum Action {
     },
     /// Make the running Kong as `wanted` says, and prove it: one reload for all plugins that wait for one.
     Enact { plugins: BTreeMap<PluginName, Grant>, wanted: Wanted },
+    /// Take the node out of its load balancer: Kong is about to be away for a moment, or somebody wants it out.
+    Drain { plugins: BTreeMap<PluginName, Grant> },
+    /// Bring it back in.
+    Undrain,
     /// Go on bringing back what was proven last.
     PutBack,
     /// Undo a placement of a release, by its method's counterpart.

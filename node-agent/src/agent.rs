@@ -1,5 +1,6 @@
 //! The agent's loop: take the newest spec, observe, reconcile, execute one action, report, again.
 
+mod drain;
 mod enact;
 mod verified;
 
@@ -26,6 +27,7 @@ use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
 use crate::reconcile::{Observed, Policy, reconcile};
 use crate::status;
+pub use drain::Balancer;
 use verified::Verified;
 
 /// Kong is looked at this often while nothing changes, so that what others do to it shows.
@@ -55,6 +57,7 @@ pub struct Agent {
     pub status: watch::Sender<NodeStatus>,
     pub entities: watch::Receiver<Option<EntityReport>>,
     pub policy: Policy,
+    pub balancer: Balancer,
     /// The accepted spec, for the entity worker.
     pub accepted: watch::Sender<Option<NodeSpec>>,
 }
@@ -142,6 +145,8 @@ impl Agent {
             tainted: record.tainted.clone(),
             last_reload: record.last_reload,
             policy: self.policy,
+            traffic: record.traffic,
+            hook_failure: self.balancer.failure(),
         };
         observed.idle_generations = !self.packages.idle_generations(&used(&observed)).is_empty();
         observed
@@ -197,6 +202,12 @@ impl Agent {
                 self.publish(spec, observed, Some((&names, StepWord::Linking)));
                 self.enact(&plugins, wanted, spec, observed).await;
             }
+            Action::Drain { plugins } => {
+                let names: Vec<PluginName> = plugins.keys().cloned().collect();
+                self.publish(spec, observed, Some((&names, StepWord::Draining)));
+                self.drain(&plugins).await;
+            }
+            Action::Undrain => self.undrain().await,
             Action::PutBack => {
                 let before = self.ledger.record().proven.clone();
                 match self.gateway.put_back(&before, &|_| {}).await {

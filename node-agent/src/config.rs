@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::kong::{KongConfig, Limits};
 use crate::gateway::locate;
+use crate::hooks::Hooks;
 use crate::reconcile::Policy;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub drift: Drift,
     #[serde(default)]
     pub kong: KongSection,
+    /// Commands that take the node out of its load balancer and bring it back.
+    pub hooks: Option<Hooks>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -133,11 +136,18 @@ impl Config {
                 return Err(invalid(format!("{} is not an absolute path", dir.display())));
             }
         }
+        if let Some(complaint) = config.hooks.as_ref().and_then(Hooks::complaint) {
+            return Err(invalid(complaint));
+        }
         Ok(config)
     }
 
     pub fn policy(&self) -> Policy {
-        Policy { reload_interval_ms: self.kong.reload_interval_ms, heal: self.drift == Drift::Heal }
+        Policy {
+            reload_interval_ms: self.kong.reload_interval_ms,
+            heal: self.drift == Drift::Heal,
+            drains: self.hooks.is_some(),
+        }
     }
 
     /// Where Kong is, as far as it was said, and where it was found otherwise.

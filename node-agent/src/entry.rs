@@ -11,7 +11,7 @@ use kctl_shared::spec::NodeStatus;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Balancer};
 use crate::bodies::Leader;
 use crate::claim::Claim;
 use crate::config::Config;
@@ -116,6 +116,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
         entities,
         accepted,
         policy: config.policy(),
+        balancer: Balancer::new(config.hooks.clone()),
     };
     tokio::select! {
         // An action under way may be dropped: every durable step can be repeated.

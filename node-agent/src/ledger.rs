@@ -47,6 +47,18 @@ pub struct Record {
     /// it is not brought about until the cluster wants something else.
     #[serde(default)]
     pub held: BTreeMap<PluginName, Option<ReleaseRef>>,
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+/// Whether the node is in its load balancer, as far as the hooks ended well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Traffic {
+    #[default]
+    In,
+    /// A hook was begun; how it ended nobody knows, or badly.
+    Unsure,
+    Out,
 }
 
 impl Record {
@@ -251,6 +263,7 @@ mod tests {
             generation,
             plugins: Default::default(),
             task: None,
+            hold: None,
         }
     }
 

@@ -23,6 +23,7 @@ pub mod durable;
 pub mod entities;
 pub mod entry;
 pub mod gateway;
+pub mod hooks;
 pub mod ledger;
 pub mod packages;
 pub mod reconcile;

@@ -9,13 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_shared::method::Method;
 use kctl_shared::mutant;
 use kctl_shared::name::PluginName;
-use kctl_shared::spec::{Failure, FoundPlugin, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
+use kctl_shared::spec::{
+    Failure, FoundPlugin, Grant, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef,
+};
 use kctl_shared::time::Timestamp;
 
 use crate::action::Action;
 use crate::attempts::Attempts;
 use crate::config::Preflight;
 use crate::gateway::{KongObserved, Wanted};
+use crate::ledger::Traffic;
 
 /// The node as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +46,9 @@ pub struct Observed {
     /// What is listed or loaded and was put there by others.
     pub found: Vec<FoundPlugin>,
     pub policy: Policy,
+    pub traffic: Traffic,
+    /// A hook failed a moment ago and why: it rests before it is run again.
+    pub hook_failure: Option<Failure>,
     /// What a restored cluster had enabled, see the ledger's.
     pub held: BTreeMap<PluginName, Option<ReleaseRef>>,
 }
@@ -54,17 +60,22 @@ pub struct Policy {
     pub reload_interval_ms: u64,
     /// Make good what others changed in files and directives of ours, or only tell of it.
     pub heal: bool,
+    /// The node's owner has commands that take it out of a load balancer and bring it back.
+    pub drains: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { reload_interval_ms: 0, heal: true }
+        Self { reload_interval_ms: 0, heal: true, drains: false }
     }
 }
 
 pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now: Timestamp) -> Vec<Action> {
     if observed.put_back_due {
         return vec![Action::PutBack];
+    }
+    if let Some(hold) = &spec.hold {
+        return drain(observed, hold.drain, None).into_iter().collect();
     }
     let mut actions = Vec::new();
     let mut turns = Vec::new();
@@ -76,7 +87,16 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
             None => {}
         }
     }
-    actions.extend(enact(&turns, observed, now));
+    match enact(&turns, observed, now) {
+        Some(Action::Enact { plugins, wanted }) => {
+            let drained = drain(observed, true, Some(&plugins));
+            let ready = observed.traffic == Traffic::Out || !observed.policy.drains;
+            actions.extend(if ready { Some(Action::Enact { plugins, wanted }) } else { drained });
+        }
+        // Whoever else waits for a reload has it before the node is brought in again.
+        _ if turns.is_empty() => actions.extend(drain(observed, false, None)),
+        _ => {}
+    }
     if actions.is_empty() && observed.idle_generations && observed.kong.facts.old_workers == 0 {
         actions.push(Action::CollectGenerations);
     }
@@ -85,11 +105,26 @@ pub fn reconcile(spec: &NodeSpec, observed: &Observed, attempts: &Attempts, now:
         Action::PutBack => 0,
         Action::Fetch { .. } => 1,
         Action::Preflight { .. } => 2,
-        Action::Enact { .. } => 3,
-        Action::Delete { .. } => 4,
-        Action::CollectGenerations => 5,
+        Action::Drain { .. } | Action::Enact { .. } => 3,
+        Action::Undrain => 4,
+        Action::Delete { .. } => 5,
+        Action::CollectGenerations => 6,
     });
     actions
+}
+
+/// Out of the load balancer, or back in once Kong serves; nothing where nobody said how.
+fn drain(observed: &Observed, out: bool, plugins: Option<&BTreeMap<PluginName, Grant>>) -> Option<Action> {
+    let wanted = if out { Traffic::Out } else { Traffic::In };
+    if !observed.policy.drains || observed.traffic == wanted || observed.hook_failure.is_some() {
+        return None;
+    }
+    if out {
+        return Some(Action::Drain { plugins: plugins.cloned().unwrap_or_default() });
+    }
+    let kong = &observed.kong.facts;
+    let serves = kong.state == KongState::Running && (kong.ready || !kong.has_admin_api);
+    serves.then_some(Action::Undrain)
 }
 
 /// One reload for all whose turn it is; a plugin that failed together with others gets one of its own.

@@ -10,6 +10,7 @@ use kctl_shared::spec::{
 
 use crate::attempts::Attempts;
 use crate::doctor::conditions;
+use crate::ledger::Traffic;
 use crate::reconcile::{self, Observed};
 
 /// The report for `spec`; `doing` is what is being done at the moment, and to which plugins.
@@ -36,7 +37,13 @@ pub fn compose(
     if observed.put_back_due {
         status.conditions.push(Failure::new("PUT_BACK_DUE", "the former configuration is being put back"));
     }
+    status.drained = observed.traffic != Traffic::In;
+    status.conditions.extend(observed.hook_failure.clone());
     let Some(spec) = spec else { return status };
+    if spec.hold.is_some_and(|h| h.drain) && !observed.policy.drains {
+        let message = "this node has no commands for draining: [hooks] in its agent's configuration";
+        status.conditions.push(Failure::new("NO_DRAIN_HOOK", message));
+    }
     status.conditions.extend(missing(spec, observed));
     status.observed_generation = spec.generation;
     status.spec_hash = spec.hash();

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_node_agent::action::Action;
 use kctl_node_agent::attempts::Attempts;
 use kctl_node_agent::gateway::Wanted;
+use kctl_node_agent::ledger::Traffic;
 use kctl_node_agent::reconcile::{Observed, Policy, reconcile};
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{NodeId, PluginName};
-use kctl_shared::spec::{Failure, Grant, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
+use kctl_shared::spec::{Failure, Grant, HoldSpec, KongState, NodeSpec, Placement, PluginSpec, ReleaseRef};
 use kctl_shared::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -60,7 +61,7 @@ struct Node {
 impl Node {
     fn new(seed: u64) -> Self {
         let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let policy = Policy { reload_interval_ms: INTERVAL_MS, heal: true };
+        let policy = Policy { reload_interval_ms: INTERVAL_MS, heal: true, drains: seed % 2 == 1 };
         let mut seen = Observed { policy, ..Observed::default() };
         seen.kong.facts.state = KongState::Running;
         seen.kong.conf_plugins = Some(names(&["bundled", FOREIGN]));
@@ -73,6 +74,7 @@ impl Node {
             generation: 0,
             plugins: BTreeMap::new(),
             task: None,
+            hold: None,
         };
         let rng = StdRng::seed_from_u64(seed);
         Self { rng, now: Timestamp(0), grants: 0, spec, seen, attempts: Attempts::default(), reloads: 0 }
@@ -130,7 +132,17 @@ impl Node {
                     self.seen.damaged.entry(plugin).or_default().insert(placement);
                 }
             }
+            _ if self.rng.random_bool(0.3) => {
+                self.spec.hold = match self.spec.hold {
+                    Some(_) => None,
+                    None => Some(HoldSpec { drain: self.rng.random_bool(0.5) }),
+                };
+            }
             _ => self.now = self.now.plus_ms(1_000),
+        }
+        // It does not rest for long.
+        if self.rng.random_bool(0.5) {
+            self.seen.hook_failure = None;
         }
     }
 
@@ -191,8 +203,28 @@ impl Node {
                 }
             }
             Action::PutBack => assert!(self.seen.put_back_due),
+            Action::Drain { .. } => assert_ne!(self.seen.traffic, Traffic::Out, "drains twice"),
+            Action::Undrain => {
+                assert_ne!(self.seen.traffic, Traffic::In, "undrains what is in");
+                assert!(running, "brings a Kong in that does not run");
+            }
             Action::Fetch { .. } | Action::CollectGenerations => {}
         }
+        let hooks = matches!(action, Action::Drain { .. } | Action::Undrain);
+        assert!(
+            !hooks || (self.seen.policy.drains && self.seen.hook_failure.is_none()),
+            "a hook that must rest"
+        );
+        let holds = self.spec.hold.is_some();
+        assert!(
+            !holds || matches!(action, Action::PutBack | Action::Drain { .. } | Action::Undrain),
+            "acts on a held node"
+        );
+        let out = self.seen.traffic == Traffic::Out || !self.seen.policy.drains;
+        assert!(
+            out || !matches!(action, Action::Enact { .. }),
+            "reloads a Kong that is in its load balancer"
+        );
         assert!(!self.seen.put_back_due || *action == Action::PutBack, "goes on before all is put back");
     }
 
@@ -272,6 +304,16 @@ impl Node {
                 self.mended(&plugin, &placement);
             }
             Action::CollectGenerations => self.seen.idle_generations = false,
+            Action::Drain { .. } | Action::Undrain if !luck => {
+                self.seen.traffic = Traffic::Unsure;
+                self.seen.hook_failure = Some(trouble());
+                if let Action::Drain { plugins } = action {
+                    let now = self.now;
+                    plugins.iter().for_each(|(p, grant)| self.attempts.wait(p, *grant, trouble(), now));
+                }
+            }
+            Action::Drain { .. } => self.seen.traffic = Traffic::Out,
+            Action::Undrain => self.seen.traffic = Traffic::In,
         }
     }
 
@@ -288,6 +330,8 @@ impl Node {
     fn settle(&mut self) {
         self.seen.kong.facts.state = KongState::Running;
         self.seen.kong.facts.old_workers = 0;
+        self.seen.hook_failure = None;
+        self.spec.hold = None;
         for name in OURS {
             let grant = self.grant();
             self.spec.plugins.entry(plugin(name)).or_default().grant = grant;
@@ -314,6 +358,7 @@ impl Node {
             assert_eq!(self.seen.proven.listed.get(name), spec.enabled.as_ref(), "proof of {name}");
             assert_eq!(self.names(name), spec.enabled.is_some(), "directive of {name}");
         }
+        assert_eq!(self.seen.traffic, Traffic::In, "left out of its load balancer");
         assert!(self.names(&plugin(FOREIGN)), "what was listed by hand is gone");
     }
 

@@ -9,7 +9,7 @@ use crate::name::{NodeId, PluginName};
 use crate::nginx::NginxSetting;
 use crate::proto::agent as pb;
 use crate::spec::{
-    Entity, EntityReport, EntityTask, Failure, FoundPlugin, Grant, KongFacts, KongState, NodeSpec,
+    Entity, EntityReport, EntityTask, Failure, FoundPlugin, Grant, HoldSpec, KongFacts, KongState, NodeSpec,
     NodeStatus, PluginSpec, PluginStatus, ReleaseRef, StepWord,
 };
 
@@ -107,6 +107,7 @@ impl From<&NodeSpec> for pb::NodeSpec {
                 attach: t.attach.iter().cloned().collect(),
                 scan_only: t.scan_only,
             }),
+            hold: s.hold.map(|h| pb::Hold { drain: h.drain }),
         }
     }
 }
@@ -144,7 +145,8 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
         };
         let node = NodeId::parse(&s.node).map_err(|e| bad("node id", e))?;
         let (epoch, supersedes) = (s.epoch, s.supersedes);
-        let spec = Self { node, epoch, supersedes, generation: s.generation, plugins, task };
+        let hold = s.hold.map(|h| HoldSpec { drain: h.drain });
+        let spec = Self { node, epoch, supersedes, generation: s.generation, plugins, task, hold };
         if spec.hash() != s.hash {
             return Err(bad("spec", "the hash does not fit the content"));
         }
@@ -189,6 +191,7 @@ impl From<&NodeStatus> for pb::NodeStatus {
                 .map(|c| pb::Condition { code: c.code.clone(), message: c.message.clone() })
                 .collect(),
             found: s.found.iter().map(found).collect(),
+            drained: s.drained,
         }
     }
 }
@@ -288,6 +291,7 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
             task: s.task.map(report).transpose()?,
             conditions: s.conditions.into_iter().map(|c| Failure::new(&c.code, c.message)).collect(),
             found: s.found.into_iter().map(found_plugin).collect::<Result<_, _>>()?,
+            drained: s.drained,
         })
     }
 }

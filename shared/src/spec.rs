@@ -125,6 +125,16 @@ pub struct NodeSpec {
     pub generation: u64,
     pub plugins: BTreeMap<PluginName, PluginSpec>,
     pub task: Option<EntityTask>,
+    /// Somebody wants this node left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldSpec>,
+}
+
+/// Nothing is begun on the node; what was begun, and what is put back, ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldSpec {
+    /// It is out of its load balancer meanwhile.
+    pub drain: bool,
 }
 
 impl NodeSpec {
@@ -134,6 +144,10 @@ impl NodeSpec {
         let body = (&self.node, self.epoch, &self.plugins, &self.task);
         // Ordered maps and no floats: the encoding is deterministic and cannot fail.
         hasher.update(serde_json::to_vec(&body).unwrap_or_default());
+        // Apart, so that specs without it hash as they did before there were holds.
+        if let Some(hold) = &self.hold {
+            hasher.update(serde_json::to_vec(hold).unwrap_or_default());
+        }
         hex::encode(hasher.finalize())
     }
 }
@@ -187,6 +201,9 @@ pub struct NodeStatus {
     /// Things a person should know, as (code, sentence).
     pub conditions: Vec<Failure>,
     pub found: Vec<FoundPlugin>,
+    /// The node is out of its load balancer.
+    #[serde(default)]
+    pub drained: bool,
 }
 
 /// A plugin in `plugins`, or loaded, that nobody gave to this cluster.

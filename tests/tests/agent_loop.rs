@@ -45,6 +45,7 @@ impl World {
             generation: 0,
             plugins: Default::default(),
             task: None,
+            hold: None,
         };
         Self { node, job, spec }
     }

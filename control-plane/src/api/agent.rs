@@ -23,7 +23,7 @@ use super::references::Questions;
 use crate::desired::node_spec;
 use crate::inventory::{Ask, Ticket};
 use crate::rollout::detach::LEASE_MS;
-use crate::rollout::fleet::Refused;
+use crate::rollout::fleet::{Refused, Why};
 use crate::state::presented;
 
 const HEARTBEAT_MS: u32 = 2_000;
@@ -119,7 +119,7 @@ impl Session {
         let invalid = |e: kctl_shared::name::NameError| Fault::new(e.code, e.message);
         let node = NodeId::parse(&hello.node).map_err(invalid)?;
         let group = GroupName::parse(&hello.group).map_err(invalid)?;
-        let status: NodeStatus = hello.status.unwrap_or_default().try_into()?;
+        let status: NodeStatus = hello.status.clone().unwrap_or_default().try_into()?;
         let (epoch, generation, approved) = self
             .api
             .hub
@@ -127,8 +127,7 @@ impl Session {
             .with_state(|s| (s.epoch, s.generation, s.approved.get(&node) == Some(&hello.epoch)));
         // One that never followed anybody follows this cluster.
         if hello.epoch != 0 && hello.epoch != epoch && !approved {
-            let refused = Refused { epoch: hello.epoch, group, since: Timestamp::now() };
-            self.api.hub.inventory.refuse(&node, refused);
+            self.api.hub.inventory.refuse(&node, asks(Why::Epoch, &hello, group));
             return Err(Refusal::Fault(Fault::new(
                 "EPOCH_CHANGED",
                 format!(
@@ -146,6 +145,10 @@ impl Session {
                     hello.generation, hello.epoch
                 ),
             )));
+        }
+        if let Some((why, fault)) = self.api.stranger(&node, &hello) {
+            self.api.hub.inventory.refuse(&node, asks(why, &hello, group));
+            return Err(Refusal::Fault(fault));
         }
         let identity = Identity { group, nonce: hello.install_nonce, boot: hello.boot_counter };
         self.register(&node, &identity, &status).await?;
@@ -202,7 +205,13 @@ impl Session {
                 }
                 named = urls;
             }
-            let spec = hub.consensus.with_state(|s| node_spec(s, &node));
+            let spec = hub.consensus.with_state(|s| s.nodes.contains_key(&node).then(|| node_spec(s, &node)));
+            let Some(spec) = spec else {
+                let message = format!("node {node} was decommissioned");
+                let refused = pb::Refused { code: "NODE_DECOMMISSIONED".into(), message };
+                let _gone = self.send(Down::Refused(refused)).await;
+                break;
+            };
             let hash = spec.hash();
             if hash != sent {
                 if self.send(Down::Spec((&spec).into())).await.is_err() {
@@ -260,6 +269,18 @@ impl Session {
             }
             Up::Hello(_) | Up::References(_) => Err(()),
         }
+    }
+}
+
+/// The agent asked, and is not taken in until somebody approves it.
+fn asks(why: Why, hello: &pb::Hello, group: GroupName) -> Refused {
+    Refused {
+        why,
+        epoch: hello.epoch,
+        nonce: hello.install_nonce.clone(),
+        boot: hello.boot_counter,
+        group,
+        since: Timestamp::now(),
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, request};
 use crate::inventory::Ask;
-use crate::state::Command;
+use crate::rollout::fleet::{Refused, Why};
 
 /// An agent packs and sends a plugin within this.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,8 +25,8 @@ impl Api {
 }
 
 impl Api {
-    /// The nodes that are meant, and the epoch that each of them follows.
-    fn asking(&self, r: &v1::ApproveRequest) -> Result<Vec<(NodeId, u64)>, Fault> {
+    /// The nodes that are meant, and how each of them asks.
+    fn asking(&self, r: &v1::ApproveRequest) -> Result<Vec<(NodeId, Refused)>, Fault> {
         let named: Vec<NodeId> = r.nodes.iter().map(|n| request::node(n)).collect::<Result<_, _>>()?;
         if named.is_empty() != r.all_nodes {
             return Err(Fault::new("TARGET_REQUIRED", "name nodes, or all of them, not both")
@@ -34,15 +34,12 @@ impl Api {
         }
         let refused = self.hub.inventory.with(|fleet| fleet.refused.clone());
         if r.all_nodes {
-            return Ok(refused.into_iter().map(|(node, r)| (node, r.epoch)).collect());
+            return Ok(refused.into_iter().filter(|(_, r)| r.why == Why::Epoch).collect());
         }
         let one = |node: NodeId| match refused.get(&node) {
-            Some(r) => Ok((node, r.epoch)),
-            None => Err(Fault::new(
-                "NOTHING_TO_APPROVE",
-                format!("node {node} does not ask to go over to this cluster"),
-            )
-            .hint("kctl node list shows who is refused; an agent asks every few seconds")),
+            Some(r) => Ok((node, r.clone())),
+            None => Err(Fault::new("NOTHING_TO_APPROVE", format!("node {node} does not ask to be let in"))
+                .hint("kctl node list shows who is refused; an agent asks every few seconds")),
         };
         named.into_iter().map(one).collect()
     }
@@ -148,10 +145,35 @@ impl NodeService for Api {
         let reason = request::reason(&r.reason).map_err(|f| self.fail(&f))?;
         let asking = self.asking(&r).map_err(|f| self.fail(&f))?;
         let nodes = asking.iter().map(|(node, _)| node.to_string()).collect();
-        for (node, epoch) in asking.into_iter().filter(|_| !r.dry_run) {
-            self.propose(Command::ApproveNode { node, epoch, reason: reason.clone() }).await?;
+        for (node, asks) in asking {
+            let command = self.admission(node.clone(), asks, reason.clone()).map_err(|f| self.fail(&f))?;
+            if !r.dry_run {
+                self.propose(command).await?;
+                self.hub.inventory.admit(&node);
+            }
         }
         Ok(Response::new(v1::ApproveResponse { nodes }))
+    }
+
+    async fn hold(&self, r: Request<v1::HoldNodesRequest>) -> Result<Response<v1::NodesResponse>, Status> {
+        self.as_leader().await?;
+        self.hold_nodes(r.into_inner()).await
+    }
+
+    async fn reconcile(
+        &self,
+        r: Request<v1::ReconcileRequest>,
+    ) -> Result<Response<v1::NodesResponse>, Status> {
+        self.as_leader().await?;
+        self.reconcile_nodes(r.into_inner()).await
+    }
+
+    async fn decommission(
+        &self,
+        r: Request<v1::DecommissionRequest>,
+    ) -> Result<Response<v1::NodesResponse>, Status> {
+        self.as_leader().await?;
+        self.decommission_node(r.into_inner()).await
     }
 
     async fn collect(&self, r: Request<v1::CollectRequest>) -> Result<Response<v1::CollectResponse>, Status> {

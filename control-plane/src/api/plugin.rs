@@ -206,7 +206,7 @@ pub(super) fn decide_install(state: &ClusterState, r: &v1::InstallRequest) -> Re
         // Nodes that have the plugin and are not named would be left between two releases.
         if let (Some(present), Target::Nodes(named)) = (present, &wish.target) {
             let left = state
-                .nodes_of(&wish.group)
+                .staying_in(&wish.group)
                 .find(|(id, _)| present.target.includes(id) && !named.contains(*id));
             if let Some((node, _)) = left {
                 let message = format!("{node} has {} too and would keep another release", wish.plugin);
@@ -234,7 +234,7 @@ pub(super) fn decide_remove(state: &ClusterState, r: &v1::RemoveRequest) -> Resu
     let present = state.plugin(&wish.group, &wish.plugin).ok_or_else(missing)?;
     let release = present.release.ok_or_else(missing)?;
     let asked = request::resolve(state, &wish.group, &wish.target)?;
-    let having = state.nodes_of(&wish.group).filter(|(id, _)| present.target.includes(id));
+    let having = state.staying_in(&wish.group).filter(|(id, _)| present.target.includes(id));
     if let Some((left, _)) = having.into_iter().find(|(id, _)| !asked.contains(id)) {
         let message = format!(
             "{left} has {} too; a plugin is removed from all nodes that share a database",

@@ -64,8 +64,15 @@ pub(super) fn resolve(
         return Err(Fault::new("NODE_NOT_FOUND", format!("there is no node {stranger} in group {group}"))
             .hint("kctl node list"));
     }
+    let leaving = |n: &&NodeId| state.nodes.get(*n).is_some_and(|r| r.leaving.is_some());
+    if let Target::Nodes(named) = target
+        && let Some(leaving) = named.iter().find(leaving)
+    {
+        return Err(Fault::new("NODE_LEAVING", format!("node {leaving} is being decommissioned"))
+            .hint("leave it out, or wait until it is gone: kctl node list"));
+    }
     let nodes: Vec<_> =
-        state.nodes_of(group).filter(|(id, _)| target.includes(id)).map(|(id, _)| id.clone()).collect();
+        state.staying_in(group).filter(|(id, _)| target.includes(id)).map(|(id, _)| id.clone()).collect();
     if nodes.is_empty() {
         return Err(Fault::new("NO_NODES", format!("group {group} has no nodes")).hint("kctl node list"));
     }

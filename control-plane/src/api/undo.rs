@@ -88,7 +88,7 @@ fn attach(state: &ClusterState, group: &Group, operation: &mut Operation) -> Res
         operation.saved.clear();
         return Ok(());
     }
-    let covers = |target: &Target| state.nodes_of(&operation.group).all(|(node, _)| target.includes(node));
+    let covers = |target: &Target| state.staying_in(&operation.group).all(|(node, _)| target.includes(node));
     if !covers(&operation.target) {
         let message = format!(
             "{} configurations of {} come back with it, for which every node of group {} has to have it",

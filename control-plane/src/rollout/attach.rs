@@ -1,6 +1,9 @@
 //! The step that brings entities back: who works on it, and when it is over.
 
-use super::detach::{applier_report, waiting_on};
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::Grant;
+
+use super::detach::{applier_report, busy_until, waiting_on};
 use super::{Round, WaitingOn};
 use crate::state::command::Command;
 
@@ -33,6 +36,11 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
         round.waiting.push(waiting_on(round, &applier, "IN_PROGRESS", message));
         return None;
     }
+    if let Some(former) = lingering(round) {
+        let message = format!("{former} worked on it before and has not said that it knows better");
+        round.waiting.push(waiting_on(round, &former, "IN_PROGRESS", message));
+        return None;
+    }
     let (all, lost) = (operation.entities.len(), task.refused.len());
     let mut summary =
         format!("{} of {all} configurations are there again (checked twice)", all - lost.min(all));
@@ -45,4 +53,14 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
         refused: task.refused.clone(),
         summary,
     })
+}
+
+/// A former applier that may still re-create what somebody deletes once the operation is over.
+fn lingering(round: &Round<'_>) -> Option<NodeId> {
+    let applier = round.operation.applier.as_ref()?;
+    let knows = |node: &NodeId, since: Grant| {
+        round.heard(node).is_some_and(|r| r.status.observed_generation >= since.index)
+            || round.now >= busy_until(round, node)
+    };
+    applier.replaced.iter().find(|(node, since)| !knows(node, **since)).map(|(node, _)| node.clone())
 }

@@ -12,7 +12,7 @@ use kctl_shared::time::Timestamp;
 
 use super::fleet::{GRACE_MS, Liveness};
 use super::walk::Place;
-use super::{Round, WaitingOn};
+use super::{Round, WaitingOn, limits};
 use crate::state::model::Target;
 use crate::state::operation::{NodeStep, Operation, Step, StepKind, Verdict};
 
@@ -33,13 +33,18 @@ pub(crate) fn judge(
 ) -> Judgement {
     let dispatched = place.entry.dispatched_at.unwrap_or(round.now);
     let answer = place.answer(&round.operation.plugin, grant);
-    if let Some(answer) = answer {
+    // Whoever is out of its load balancer is not where it should be, whatever it runs.
+    let drained = step.kind.reloads() && place.report.is_some_and(|r| r.status.drained);
+    if let Some(answer) = answer.filter(|a| !drained || a.failure.is_some()) {
         if proof.is_given(place.node, answer) || mutant::is("applied-counts-as-verified") {
             return Judgement::Over(Verdict::Verified);
         }
         if let (Some(failure), false) = (&answer.failure, step.kind.waits_for_ever()) {
             return Judgement::Over(Verdict::Failed(failure.clone()));
         }
+    }
+    if let Some(held) = limits::held(place.node, place.record) {
+        return Judgement::Open(held);
     }
     let waiting = reason(round, place, answer, dispatched);
     let overdue = round.now.since(dispatched) > round.operation.policy.node_deadline_ms;
@@ -124,7 +129,12 @@ fn reason(
             format!("the agent of {node} has not been heard for {} s", round.now.since(seen) / 1000);
         return waiting("AGENT_UNREACHABLE".into(), message, seen);
     }
-    let kong = place.report.map(|r| r.status.kong.state).unwrap_or_default();
+    let status = place.report.map(|r| &r.status);
+    let kong = status.map(|s| s.kong.state).unwrap_or_default();
+    let hook = status.and_then(|s| s.conditions.iter().find(|c| c.code.ends_with("DRAIN_FAILED")));
+    if let Some(failure) = hook {
+        return waiting(failure.code.clone().into(), failure.message.clone(), since);
+    }
     match answer {
         Some(PluginStatus { waiting: Some(w), .. }) => {
             waiting(w.code.clone().into(), w.message.clone(), since)
@@ -188,6 +198,8 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
         .touched(&[StepKind::Disable])
         .iter()
         .filter(|node| !operation.interventions.excused.contains_key(*node))
+        // Decommissioned: nothing of it can be asked any more.
+        .filter(|node| round.state.nodes.contains_key(*node))
         .filter_map(|node| {
             let (_, message) = lingering(node)?;
             let liveness = round.fleet.liveness(node, round.now);

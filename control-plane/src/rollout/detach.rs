@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_shared::name::NodeId;
-use kctl_shared::spec::EntityReport;
+use kctl_shared::spec::{EntityReport, Stage};
 use kctl_shared::time::Timestamp;
 
 use super::fleet::{Liveness, Report};
-use super::{Round, WaitingOn, runbook};
+use super::{Round, WaitingOn, limits, runbook};
 use crate::state::command::Command;
 use crate::state::operation::{EntityWork, Phase, Step, StepKind};
 
@@ -142,24 +142,47 @@ pub(crate) fn applier_report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport,
     (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
 }
 
+/// Whether the node can do what there is to do: an entity can be re-created only where the plugin is listed.
+fn is_able(round: &Round<'_>, node: &NodeId) -> bool {
+    let attaches = round.operation.entity_work() == Some(EntityWork::Attach);
+    let stage = || Some(round.heard(node)?.status.plugins.get(&round.operation.plugin)?.stage);
+    let known = round.state.nodes.contains_key(node);
+    known && round.fleet.can_apply(node, round.now) && (!attaches || stage() == Some(Stage::Enabled))
+}
+
+/// Until when a node may still act on the task that it had.
+pub(crate) fn busy_until(round: &Round<'_>, node: &NodeId) -> Timestamp {
+    let report = round.fleet.reports.get(node);
+    let lease = report.map_or(round.fleet.leader_since.plus_ms(LEASE_MS), |r| r.lease_until);
+    lease.plus_ms(LEASE_MARGIN_MS)
+}
+
 fn keep_applier(round: &mut Round<'_>, appliers: &mut BTreeSet<NodeId>) -> Option<Command> {
     let operation = round.operation;
     if let Some(applier) = &operation.applier {
-        if round.fleet.can_apply(&applier.node, round.now) {
+        if is_able(round, &applier.node) {
             return None;
         }
-        let report = round.fleet.reports.get(&applier.node);
-        let free_at = report.map_or(round.fleet.leader_since.plus_ms(LEASE_MS), |r| r.lease_until);
-        if round.now < free_at.plus_ms(LEASE_MARGIN_MS) {
+        // One that lives but lacks the plugin has re-created nothing; it is told, and asked about before the end.
+        let lives =
+            round.state.nodes.contains_key(&applier.node) && round.fleet.can_apply(&applier.node, round.now);
+        if !lives && round.now < busy_until(round, &applier.node) {
             let message =
                 format!("{} worked on plugin configurations and its lease has not run out", applier.node);
             round.waiting.push(waiting_on(round, &applier.node, lost_because(round, &applier.node), message));
             return None;
         }
+        let mut others = round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api);
+        if lives && !others.any(|(id, _)| is_able(round, id)) {
+            return None;
+        }
     }
     let candidates = round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api);
-    let able: Vec<_> =
-        candidates.map(|(id, _)| id).filter(|id| round.fleet.can_apply(id, round.now)).collect();
+    let able: Vec<_> = candidates.map(|(id, _)| id).filter(|id| is_able(round, id)).collect();
+    if let Some(closed) = limits::closed(round, StepKind::Detach).filter(|_| operation.is_untouched()) {
+        round.waiting.push(closed);
+        return None;
+    }
     // A node works on one task at a time, so that one without is better.
     match able.iter().find(|node| !appliers.contains(**node)).or(able.first()).copied() {
         Some(node) => {
@@ -170,6 +193,11 @@ fn keep_applier(round: &mut Round<'_>, appliers: &mut BTreeSet<NodeId>) -> Optio
         None => {
             let nodes: Vec<_> =
                 round.state.nodes_of(&operation.group).filter(|(_, n)| n.facts.has_admin_api).collect();
+            if nodes.is_empty() {
+                let message = format!("no node of group {} has an Admin API", operation.group);
+                let since = operation.progressed_at();
+                round.waiting.push(WaitingOn { node: None, reason: "NO_ADMIN_API".into(), message, since });
+            }
             for (node, _) in nodes {
                 let message =
                     format!("no node of group {} with a running Admin API can be reached", operation.group);

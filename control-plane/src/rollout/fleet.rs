@@ -20,17 +20,46 @@ pub struct Fleet {
     pub reports: BTreeMap<NodeId, Report>,
     /// When this leader took over; nothing before it is known.
     pub leader_since: Timestamp,
-    /// Nodes that are not taken in because they follow a cluster of another epoch.
+    /// Nodes that ask and are not taken in until somebody approves them.
     pub refused: BTreeMap<NodeId, Refused>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// That it follows.
+    pub why: Why,
+    /// Of the cluster that it follows.
     pub epoch: u64,
+    /// Installation and start of its agent.
+    pub nonce: String,
+    pub boot: u64,
     pub group: GroupName,
     /// When it asked last.
     pub since: Timestamp,
+}
+
+/// Why an agent is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It follows a cluster of another epoch.
+    Epoch,
+    /// The node is known with another installation of its agent.
+    Installation,
+    /// It was decommissioned.
+    Decommissioned,
+    /// It knows less than what it was verified with: its memory was set back.
+    RolledBack,
+}
+
+impl Why {
+    /// The code it is refused with.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Epoch => "EPOCH_CHANGED",
+            Self::Installation => "NODE_ID_IN_USE",
+            Self::Decommissioned => "NODE_DECOMMISSIONED",
+            Self::RolledBack => "AGENT_ROLLED_BACK",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -70,7 +70,8 @@ struct Health {
 fn health(round: &Round<'_>, step: &Step) -> Health {
     let mut health = Health::default();
     let proof = barrier::Proof::of(round, step);
-    for (node, entry) in step.verified_nodes() {
+    let stays = |node: &NodeId| round.state.nodes.get(node).is_some_and(|n| n.leaving.is_none());
+    for (node, entry) in step.verified_nodes().filter(|(node, _)| stays(node)) {
         if let Some((over, code, message, since)) = trouble(round, &proof, node, entry) {
             if over {
                 health.failed.insert(node.clone(), Failure::new(code, message.clone()));

@@ -98,7 +98,7 @@ pub fn retry(operation: &Operation, failed_only: bool) -> Vec<Step> {
 pub fn detach_again(state: &ClusterState, operation: &Operation) -> Vec<Step> {
     let mut nodes: BTreeSet<_> = operation.nodes();
     if operation.target == Target::AllNodes {
-        nodes.extend(state.nodes_of(&operation.group).map(|(id, _)| id.clone()));
+        nodes.extend(state.staying_in(&operation.group).map(|(id, _)| id.clone()));
     }
     let nodes: Vec<_> = nodes.into_iter().collect();
     let waves = operation.policy.waves.clone();
@@ -148,7 +148,7 @@ mod tests {
         for (n, id) in nodes.iter().enumerate() {
             let facts = NodeFacts { has_admin_api: n % 2 == 0, ..NodeFacts::default() };
             let group = kctl_shared::name::GroupName::parse("default").unwrap();
-            let record = Node { group, nonce: String::new(), boot: 1, joined_at: Default::default(), facts };
+            let record = Node::new(group, String::new(), 1, Default::default(), facts);
             state.nodes.insert(id.clone(), record);
         }
         let waves = |steps: Vec<Step>, kind| -> Vec<String> {

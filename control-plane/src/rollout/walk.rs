@@ -23,6 +23,7 @@ const SPARSE: usize = 16;
 pub(crate) struct Place<'a> {
     pub node: &'a NodeId,
     pub entry: &'a NodeStep,
+    pub record: Option<&'a Node>,
     /// Whatever its agent said last.
     pub report: Option<&'a Report>,
     /// That, if the start of its agent that is registered said it: an earlier one proves nothing.
@@ -36,7 +37,7 @@ impl<'a> Place<'a> {
         record: Option<&'a Node>,
         report: Option<&'a Report>,
     ) -> Self {
-        Self { node, entry, report, heard: present(record, report) }
+        Self { node, entry, record, report, heard: present(record, report) }
     }
 
     /// What the node's agent says of `plugin` in answer to `grant`.

@@ -143,6 +143,8 @@ fn is_repeated(state: &ClusterState, command: &Command) -> bool {
         Command::AdmitMember { id, .. } => state.members.contains_key(id),
         Command::DismissMember { id, .. } => state.members.get(id).is_some_and(|m| !m.is_wanted()),
         Command::ApproveNode { node, epoch, .. } => state.approved.get(node) == Some(epoch),
+        Command::ChangeNode { node, change, .. } => super::duty::is_so(state, node, change),
+        Command::ChangeGroup { group, change, .. } => super::duty::is_group_so(state, group, change),
         _ => false,
     }
 }
@@ -245,6 +247,18 @@ fn of(command: &Command) -> Draft {
         Command::DismissMember { id, reason } => {
             Draft { reason: reason.clone(), ..plain("member.dismiss", member(*id), String::new()) }
         }
+        Command::ChangeNode { node, change, reason } => Draft {
+            reason: reason.clone(),
+            ..plain(change.verb(), Subject { node: node.to_string(), ..Subject::default() }, change.detail())
+        },
+        Command::ChangeGroup { group, change, reason } => Draft {
+            reason: reason.clone(),
+            ..plain(
+                change.verb(),
+                Subject { group: group.to_string(), ..Subject::default() },
+                change.detail(),
+            )
+        },
         Command::ApproveNode { node, epoch, reason } => Draft {
             reason: reason.clone(),
             ..plain(

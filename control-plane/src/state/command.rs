@@ -9,6 +9,7 @@ use kctl_shared::spec::{Failure, Grant};
 use kctl_shared::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::duty::{GroupChange, NodeChange};
 use super::members::MemberAddress;
 use super::model::{NodeFacts, Release, SealingKey};
 use super::operation::{Cause, Intervention, Operation, OperationId, Phase, RequestKey, Step, Verdict};
@@ -89,6 +90,10 @@ pub enum Command {
     DismissMember { id: u64, reason: String },
     /// A person lets a node follow this cluster that followed one of another epoch.
     ApproveNode { node: NodeId, epoch: u64, reason: String },
+    /// A person says what is to become of a node, or the leader that a leaving one is done.
+    ChangeNode { node: NodeId, change: NodeChange, reason: String },
+    /// A person says when and whether a group's nodes may be changed.
+    ChangeGroup { group: GroupName, change: GroupChange, reason: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +118,8 @@ pub enum Event {
     MemberAdmitted { id: u64 },
     MemberDismissed { id: u64 },
     NodeApproved { node: NodeId },
+    NodeChanged { node: NodeId, verb: String },
+    GroupChanged { group: GroupName, verb: String },
 }
 
 /// The domain's "no": the same type that clients see.

@@ -31,7 +31,13 @@ pub(super) fn assign_applier(
         return Err(Rejection::new("SUPERSEDED", format!("node {node} cannot work on entities for {id}")));
     }
     if let Some(operation) = state.operations.get_mut(id) {
-        operation.applier = Some(Applier { node: node.clone(), grant: at.grant() });
+        let former = operation.applier.take();
+        let mut replaced = former.map_or_else(BTreeMap::new, |a| {
+            let last = (a.node, at.grant());
+            a.replaced.into_iter().chain([last]).collect()
+        });
+        replaced.remove(&node);
+        operation.applier = Some(Applier { node: node.clone(), grant: at.grant(), replaced });
         hand_on(operation, at);
     }
     state.generation = at.index;

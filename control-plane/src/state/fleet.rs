@@ -1,5 +1,6 @@
 //! Nodes that present themselves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kctl_shared::mutant;
@@ -8,7 +9,7 @@ use kctl_shared::spec::{KongFacts, KongState};
 
 use super::command::{Command, Event, LogStamp, Rejection};
 use super::model::{ClusterState, Node, NodeFacts, Target};
-use super::operation::{Operation, OperationKind, Phase, StepKind};
+use super::operation::{Operation, OperationKind, Phase, Step, StepKind};
 
 /// What has to be committed of a node that presents itself or reports, if decisions would see anything new.
 pub fn presented(
@@ -49,6 +50,10 @@ pub(super) fn register_node(
     boot: u64,
     facts: NodeFacts,
 ) -> Result<Vec<Event>, Rejection> {
+    if state.gone.get(&id).is_some_and(|g| g.nonce == nonce) {
+        return Err(Rejection::new("NODE_DECOMMISSIONED", format!("node {id} was decommissioned"))
+            .hint(format!("kctl node approve {id} lets it come back")));
+    }
     let known = state.nodes.get(&id);
     if let Some(known) = known {
         if known.nonce != nonce {
@@ -56,7 +61,9 @@ pub(super) fn register_node(
                 "NODE_ID_IN_USE",
                 format!("node {id} is known with another installation of its agent"),
             )
-            .hint("give this node another id, or restore the agent's state directory"));
+            .hint(format!(
+                "give this node another id, restore the agent's state directory, or, if the former one is no more, kctl node approve {id}"
+            )));
         }
         if boot < known.boot && !mutant::is("no-incarnation-check") {
             return Err(Rejection::new("SUPERSEDED", format!("a later start of node {id}'s agent is known"))
@@ -71,16 +78,23 @@ pub(super) fn register_node(
         }
     }
     let joined = known.is_none();
-    let joined_at = known.map_or(at.proposed_at, |k| k.joined_at);
+    let before = known.cloned();
     // One copy of the name for all its nodes.
-    let known = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
-    let group = known.unwrap_or(group);
-    state.nodes.insert(id.clone(), Node { group: group.clone(), nonce, boot, joined_at, facts });
+    let shared = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
+    let group = shared.unwrap_or(group);
+    let mut node = Node::new(group.clone(), nonce, boot, at.proposed_at, facts);
+    if let Some(before) = before {
+        node = Node { boot: node.boot, facts: node.facts, ..before };
+    } else {
+        node.since = at.grant();
+    }
+    state.nodes.insert(id.clone(), node);
+    state.gone.remove(&id);
     if joined {
         state.generation = at.index;
         state.groups.entry(group.clone()).or_default();
         for operation in state.operations.values_mut().filter(|o| !o.phase.has_ended() && o.group == group) {
-            include(operation, &id);
+            include(operation, &state.nodes, &id);
         }
     }
     Ok(vec![Event::NodeRegistered { node: id, joined }])
@@ -108,7 +122,7 @@ pub(super) fn approve(
 
 /// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,
 /// or the last of them that is not over, names it. Its agent stages and preflights on its own before it enables.
-pub(super) fn include(operation: &mut Operation, node: &NodeId) {
+pub(super) fn include(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
     let named = operation.steps.iter().any(|s| !s.is_over() && s.nodes.contains_key(node));
     if operation.target != Target::AllNodes || named {
         return;
@@ -121,10 +135,18 @@ pub(super) fn include(operation: &mut Operation, node: &NodeId) {
         OperationKind::Install | OperationKind::Upgrade => &[StepKind::Enable],
         OperationKind::Remove => &[StepKind::Disable, StepKind::Purge],
     };
+    let admin = |id: &NodeId| nodes.get(id).is_some_and(|n| n.facts.has_admin_api);
     for kind in kinds {
-        let open = operation.steps.iter_mut().rev().find(|s| s.kind == *kind && !s.is_over());
-        if let Some(step) = open {
-            step.nodes.insert(node.clone(), Arc::default());
+        let Some(at) = operation.steps.iter().rposition(|s| s.kind == *kind && !s.is_over()) else {
+            continue;
+        };
+        let step = &operation.steps[at];
+        // Nodes of a step go in any order, and no node drops the plugin before an Admin API that takes entities of it.
+        if *kind == StepKind::Disable && !admin(node) && step.nodes.keys().any(admin) {
+            let own = Step::new(*kind, step.wave + 1, [node.clone()]);
+            operation.steps.insert(at + 1, own);
+        } else {
+            operation.steps[at].nodes.insert(node.clone(), Arc::default());
         }
     }
 }

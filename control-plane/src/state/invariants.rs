@@ -90,7 +90,7 @@ fn check_specs(state: &ClusterState, operation: &Operation, fail: &mut impl FnMu
     }
     let excused = &operation.interventions.excused;
     let bound = |node: &NodeId| operation.target.includes(node) && !(attaching && excused.contains_key(node));
-    for (node, _) in state.nodes_of(&operation.group).filter(|(n, _)| bound(n)) {
+    for (node, _) in state.staying_in(&operation.group).filter(|(n, _)| bound(n)) {
         if stage_in_spec(state, node, &operation.plugin) < Stage::Enabled {
             fail("enabled-while-configuration-may-refer", format!("{node}: {}", operation.plugin));
         }

@@ -5,6 +5,7 @@ use kctl_shared::version;
 
 use super::catalogue;
 use super::command::{Event, LogStamp, Rejection};
+use super::duty;
 use super::fleet;
 use super::history;
 use super::leftovers;
@@ -30,11 +31,11 @@ pub(super) fn start(
         };
     }
     check(state, &operation)?;
-    let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
+    let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
     share::steps(&state.nodes, &mut operation.steps);
     share::target(&state.nodes, &mut operation.target);
     for node in &members {
-        fleet::include(&mut operation, node);
+        fleet::include(&mut operation, &state.nodes, node);
     }
     operation.phase = Phase::Progressing;
     operation.created_at = at.proposed_at;
@@ -56,6 +57,7 @@ pub(super) fn start(
     });
     plugin.operation = Some(id.clone());
     state.operations.insert(id.clone(), operation);
+    duty::leave_out(state, &id);
     Ok(vec![Event::OperationStarted { operation: id }])
 }
 
@@ -143,7 +145,7 @@ fn attaches_what_was_taken(state: &ClusterState, operation: &Operation) -> bool 
     let taken = state.groups.get(&operation.group).and_then(|g| history::taken_away(g, &operation.plugin));
     let last =
         operation.steps.iter().position(|s| s.kind == StepKind::Attach) == Some(operation.steps.len() - 1);
-    let covers = state.nodes_of(&operation.group).all(|(node, _)| operation.target.includes(node));
+    let covers = state.staying_in(&operation.group).all(|(node, _)| operation.target.includes(node));
     let same = |r: &history::Revision| r.entities == operation.entities && r.saved == operation.saved;
     operation.kind != OperationKind::Remove && last && covers && taken.is_some_and(same)
 }

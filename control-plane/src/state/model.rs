@@ -16,6 +16,7 @@ use super::audit::Audit;
 use super::history::Revision;
 use super::members::Member;
 use super::operation::{Operation, OperationId};
+use super::window::Window;
 
 /// Ended operations that are kept for `operation list`; the oldest go first, and their request ids with them.
 pub const KEPT_OPERATIONS: usize = 500;
@@ -50,6 +51,36 @@ pub struct ClusterState {
     pub approved: BTreeMap<NodeId, u64>,
     #[serde(default)]
     pub audit: Audit,
+    /// Nodes that were decommissioned, so that the agents of then do not come back by themselves.
+    #[serde(default)]
+    pub gone: BTreeMap<NodeId, Gone>,
+}
+
+/// Somebody's word that nothing is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub reason: String,
+    pub since: Timestamp,
+    /// Of a node: it is taken out of its load balancer meanwhile.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// A node that is on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Under which its agent takes away what kctl put there.
+    pub grant: Grant,
+    pub since: Timestamp,
+    pub reason: String,
+}
+
+/// A node that was decommissioned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Of the installation that is not taken in again unasked.
+    pub nonce: String,
+    pub at: Timestamp,
 }
 
 /// A key that no log line shows.
@@ -78,6 +109,7 @@ impl Default for ClusterState {
             members: BTreeMap::new(),
             approved: BTreeMap::new(),
             audit: Audit::default(),
+            gone: BTreeMap::new(),
         }
     }
 }
@@ -93,6 +125,12 @@ pub struct Group {
     /// What operations made of plugins, oldest first; of plugins that are gone too.
     #[serde(default)]
     pub history: BTreeMap<PluginName, Vec<Revision>>,
+    /// Operations begin nothing new on its nodes.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    /// When running plugins may be changed; none: always.
+    #[serde(default)]
+    pub windows: Vec<Window>,
 }
 
 /// A plugin in a group: what its nodes have at rest, and which operation holds it.
@@ -141,6 +179,37 @@ pub struct Node {
     pub boot: u64,
     pub joined_at: Timestamp,
     pub facts: NodeFacts,
+    /// Its agent leaves everything as it is.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
+    /// What it should be at rest is to be tried again under this grant, whatever failed before.
+    #[serde(default)]
+    pub anew: Option<Grant>,
+    /// Since when it is the installation that it is: what was proven before says nothing of it.
+    #[serde(default)]
+    pub since: Grant,
+    /// Somebody let it in in place of another installation: what that one placed is kctl's still.
+    #[serde(default)]
+    pub succeeds: bool,
+}
+
+impl Node {
+    pub fn new(group: GroupName, nonce: String, boot: u64, joined_at: Timestamp, facts: NodeFacts) -> Self {
+        Self {
+            group,
+            nonce,
+            boot,
+            joined_at,
+            facts,
+            hold: None,
+            leaving: None,
+            anew: None,
+            since: Grant::default(),
+            succeeds: false,
+        }
+    }
 }
 
 /// What decisions need to know about a node's Kong; changes are committed, everything livelier stays soft.
@@ -202,6 +271,11 @@ impl ClusterState {
     /// Nodes of a group, in order of their ids.
     pub fn nodes_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = (&'a NodeId, &'a Node)> {
         self.nodes.iter().filter(move |(_, n)| &n.group == group)
+    }
+
+    /// Nodes of a group that are to stay, in order of their ids.
+    pub fn staying_in<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = (&'a NodeId, &'a Node)> {
+        self.nodes_of(group).filter(|(_, n)| n.leaving.is_none())
     }
 
     /// Operations that have not ended.

@@ -140,6 +140,9 @@ pub struct Applier {
     pub node: NodeId,
     /// Renewed whenever what it has to do changes.
     pub grant: Grant,
+    /// Who worked on it before, and since which grant not any more: they may not have heard of it.
+    #[serde(default)]
+    pub replaced: BTreeMap<NodeId, Grant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,6 +360,11 @@ impl Operation {
             && steps.iter().all(fits)
             && named(StepKind::Restore).is_superset(&enabled)
             && named(StepKind::Unstage).is_superset(&staged)
+    }
+
+    /// A removal that has not looked for entities yet.
+    pub fn is_untouched(&self) -> bool {
+        self.applier.is_none() && self.cursor == 0 && self.entities.is_empty()
     }
 
     /// Entities are being re-created: what they need may not be taken away again.

@@ -202,16 +202,17 @@ pub(super) fn reroute(
     if !allowed || steps.is_empty() || steps.iter().any(Step::is_over) {
         return Err(superseded(id, "it cannot take that way from here"));
     }
-    let members: Vec<_> = state.nodes_of(&operation.group).map(|(id, _)| id.clone()).collect();
+    let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
     super::share::steps(&state.nodes, &mut steps);
-    let operation = edit(state, id)?;
+    let operation = state.operations.get_mut(id).ok_or_else(|| superseded(id, "it is gone"))?;
     let next = turn(operation, at, from, steps);
     if operation.kind == OperationKind::Remove {
         // Who joined after the steps were expanded.
-        members.iter().for_each(|node| super::fleet::include(operation, node));
+        members.iter().for_each(|node| super::fleet::include(operation, &state.nodes, node));
     }
     operation.phase = phase;
     operation.error = error.or_else(|| operation.error.take());
+    super::duty::leave_out(state, id);
     state.generation = at.index;
     Ok(vec![Event::Rerouted { operation: id.to_owned(), step: next }])
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::rollout::fleet::Fleet;
 use kctl_control_plane::rollout::{self, WaitingOn, runbook};
+use kctl_control_plane::state::duty::{GroupChange, NodeChange};
 use kctl_control_plane::state::history::Revision;
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
 use kctl_control_plane::state::operation::{
@@ -66,6 +67,8 @@ pub struct World {
     pub(crate) seed: u64,
     pub(crate) current: String,
     waiting: Vec<WaitingOn>,
+    installations: u32,
+    joined: usize,
     faults: [usize; 5],
     /// Steps in which a node fails at its first try, how often yet.
     pub(crate) stumbles: Vec<(StepKind, u32)>,
@@ -107,6 +110,8 @@ impl World {
             seed,
             current: String::new(),
             waiting: Vec::new(),
+            installations: 0,
+            joined: 0,
             faults: [0; 5],
             stumbles: Vec::new(),
             twice: false,
@@ -121,12 +126,10 @@ impl World {
     }
 
     pub fn join(&mut self) {
-        let id = NodeId::parse(&format!("n{}", self.agents.len())).unwrap();
-        let facts = NodeFacts {
-            has_admin_api: self.agents.len() % 3 != 2,
-            datastore: "d".into(),
-            propagation_ms: 3_000,
-        };
+        let id = NodeId::parse(&format!("n{}", self.joined)).unwrap();
+        let facts =
+            NodeFacts { has_admin_api: self.joined % 3 != 2, datastore: "d".into(), propagation_ms: 3_000 };
+        self.joined += 1;
         self.agents.insert(id.clone(), Agent::default());
         self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
     }
@@ -147,7 +150,7 @@ impl World {
         self.join();
         let phase = Phase::Progressing;
         assert!(self.propose(Command::Reroute { operation, from, phase, error: None, steps }));
-        let newest = NodeId::parse(&format!("n{}", self.agents.len() - 1)).unwrap();
+        let newest = NodeId::parse(&format!("n{}", self.joined - 1)).unwrap();
         let open: Vec<_> = self.operation().steps.iter().filter(|s| !s.is_over()).collect();
         for kind in [StepKind::Disable, StepKind::Purge] {
             let mut named = open.iter().filter(|s| s.kind == kind);
@@ -418,8 +421,60 @@ impl World {
         self.entities.insert(format!("e{}", self.created));
     }
 
+    /// The number of an agent that is there.
+    fn any_agent(&mut self) -> usize {
+        let nth = self.rng.random_range(0..self.agents.len());
+        let id = self.agents.keys().nth(nth).unwrap();
+        id.as_str().trim_start_matches('n').parse().unwrap()
+    }
+
     fn agent(&mut self, n: usize) -> &mut Agent {
         self.agents.get_mut(&NodeId::parse(&format!("n{n}")).unwrap()).unwrap()
+    }
+
+    /// Machines whose nodes were decommissioned are switched off.
+    fn let_leave(&mut self) {
+        self.agents.retain(|node, _| self.state.nodes.contains_key(node));
+        self.fleet.reports.retain(|node, _| self.state.nodes.contains_key(node));
+    }
+
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.agents.keys().cloned().collect()
+    }
+
+    /// Its machine burns down, and whoever saw it says so.
+    pub fn burn(&mut self, node: &NodeId) -> Result<(), String> {
+        let change = NodeChange::Decommission { attested: true };
+        self.change_node(node, change)?;
+        self.let_leave();
+        Ok(())
+    }
+
+    pub fn change_node(&mut self, node: &NodeId, change: NodeChange) -> Result<(), String> {
+        self.try_propose(Command::ChangeNode { node: node.clone(), change, reason: "because".into() })
+    }
+
+    pub fn change_group(&mut self, change: GroupChange) -> Result<(), String> {
+        self.try_propose(Command::ChangeGroup { group: group(), change, reason: "because".into() })
+    }
+
+    /// Its machine is set up again from nothing, under the same name.
+    pub fn reinstall(&mut self, node: &NodeId) {
+        self.installations += 1;
+        let nonce = format!("n{}", self.installations);
+        let facts = self.state.nodes[node].facts.clone();
+        let register = Command::RegisterNode {
+            node: node.clone(),
+            group: group(),
+            nonce: nonce.clone(),
+            boot: 1,
+            facts,
+        };
+        assert_eq!(self.try_propose(register.clone()).unwrap_err(), "NODE_ID_IN_USE");
+        self.agents.insert(node.clone(), Agent::default());
+        self.fleet.reports.remove(node);
+        self.change_node(node, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+        assert!(self.propose(register));
     }
 
     pub fn mend_node(&mut self, n: usize) {
@@ -456,7 +511,7 @@ impl World {
     /// come back.
     pub fn chaos(&mut self, rounds: usize) {
         for _ in 0..rounds {
-            let n = self.rng.random_range(0..self.agents.len());
+            let n = self.any_agent();
             match self.rng.random_range(0..60) {
                 0 => {
                     let agent = self.agent(n);
@@ -556,7 +611,8 @@ impl World {
             if let Some(grant) = self.stumbles_at(&node, &agent.spec) {
                 agent.failures.insert(grant, Failure::new("STUMBLED", "once"));
             }
-            for _ in 0..=u32::from(self.twice) {
+            let held = agent.spec.as_ref().is_some_and(|s| s.hold.is_some());
+            for _ in 0..if held { 0 } else { 1 + u32::from(self.twice) } {
                 agent.step(&mut self.entities, &mut self.vault, &listed);
             }
             self.check_safety(&node, &agent);
@@ -577,14 +633,17 @@ impl World {
             for command in plan.commands {
                 let step = format!("{command:?}");
                 let again = self.twice.then(|| command.clone());
+                let refused = self.try_propose(command).err();
                 assert!(
-                    self.propose(command),
-                    "seed {}: the leader's own plan was refused: {step}",
-                    self.seed
+                    refused.is_none(),
+                    "seed {}: the leader's own plan was refused: {step}: {refused:?}, {:?}",
+                    self.seed,
+                    self.operation()
                 );
                 // Refused, or without harm.
                 again.map(|command| self.propose(command));
             }
+            self.let_leave();
         }
     }
 
@@ -595,7 +654,9 @@ impl World {
         let agents = self.agents.iter().chain([(node, agent)]);
         // What somebody takes out of a Kong by hand at the same moment is nobody's to know.
         let lacks = |a: &Agent| a.loaded.is_none() && !a.lost;
-        let lacking = agents.filter(|(n, a)| dropped.contains(*n) && !excused.contains_key(*n) && lacks(a));
+        let stays = |n: &NodeId| self.state.nodes.get(n).is_some_and(|n| n.leaving.is_none());
+        let bound = |n: &NodeId| dropped.contains(n) && !excused.contains_key(n) && stays(n);
+        let lacking = agents.filter(|(n, a)| bound(n) && lacks(a));
         let lacking: Vec<_> = lacking.map(|(n, _)| n).collect();
         assert!(lacking.is_empty(), "seed {}: {node} re-created an entity, {lacking:?} lack it", self.seed);
     }
@@ -609,9 +670,12 @@ impl World {
                 self.seed
             );
         }
-        if self.operation().kind == OperationKind::Remove && agent.supplied && agent.staged.is_empty() {
+        // What leaves takes away what is its own; nobody will want it back there.
+        let leaves = |n: &NodeId| self.state.nodes.get(n).is_none_or(|n| n.leaving.is_some());
+        let removes = self.operation().kind == OperationKind::Remove && !leaves(node);
+        if removes && agent.supplied && agent.staged.is_empty() {
             let excused = &self.operation().interventions.excused;
-            let others = self.agents.iter().filter(|(n, _)| !excused.contains_key(*n));
+            let others = self.agents.iter().filter(|(n, _)| !excused.contains_key(*n) && !leaves(n));
             let running: Vec<_> = others.filter(|(_, a)| a.loaded.is_some()).map(|(n, _)| n).collect();
             assert!(running.is_empty(), "seed {}: {node} deleted files while {running:?} run it", self.seed);
         }
@@ -768,6 +832,7 @@ impl Agent {
                 ..KongFacts::default()
             },
             task: self.task.clone(),
+            observed_generation: self.spec.as_ref().map_or(0, |s| s.generation),
             ..NodeStatus::default()
         };
         if let Some(p) = self.spec.as_ref().and_then(|s| s.plugins.get(&plugin())) {

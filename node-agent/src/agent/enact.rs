@@ -89,7 +89,7 @@ impl Agent {
         });
     }
 
-    fn hold(&mut self, plugins: &BTreeMap<PluginName, Grant>, why: &Failure) {
+    pub(super) fn hold(&mut self, plugins: &BTreeMap<PluginName, Grant>, why: &Failure) {
         plugins.iter().for_each(|(plugin, grant)| self.wait(plugin, *grant, why.clone()));
     }
 

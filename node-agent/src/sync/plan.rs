@@ -80,6 +80,7 @@ mod tests {
             ]
             .into(),
             task: None,
+            hold: None,
         };
         let mut record = Record::default();
         record.managed.extend([name("gone"), name("broken")]);

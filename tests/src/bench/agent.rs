@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kctl_node_agent::agent::{Agent, ArtifactSource};
+use kctl_node_agent::agent::{Agent, ArtifactSource, Balancer};
 use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
@@ -125,6 +125,7 @@ impl Driven {
             entities,
             accepted,
             policy: kctl_node_agent::reconcile::Policy::default(),
+            balancer: Balancer::default(),
         };
         let shutdown = CancellationToken::new();
         let until = shutdown.clone();
@@ -178,6 +179,7 @@ impl Driven {
             generation: self.generation,
             plugins: [(PluginName::parse(plugin::NAME).unwrap(), plugin)].into(),
             task: None,
+            hold: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kctl_node_agent::agent::{Agent, ArtifactSource};
+use kctl_node_agent::agent::{Agent, ArtifactSource, Balancer};
 use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
@@ -84,8 +84,18 @@ pub async fn run_watched(job: &Job, policy: Policy, mut look: impl FnMut(&NodeSt
     let (accepted, _current) = watch::channel(None);
     let (_report, entities) = watch::channel(None);
     let artifacts = Arc::new(Directory(job.path("artifacts")));
-    let agent =
-        Agent { gateway, artifacts, packages, ledger, specs: incoming, status, entities, accepted, policy };
+    let agent = Agent {
+        gateway,
+        artifacts,
+        packages,
+        ledger,
+        specs: incoming,
+        status,
+        entities,
+        accepted,
+        policy,
+        balancer: Balancer::default(),
+    };
     specs.send(spec.clone()).await.unwrap();
     let running = tokio::spawn(agent.run(CancellationToken::new()));
     let start = Instant::now();

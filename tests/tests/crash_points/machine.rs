@@ -128,6 +128,7 @@ impl Machine {
             generation: self.generation,
             plugins: [(PluginName::parse(PLUGIN).unwrap(), plugin)].into(),
             task: None,
+            hold: None,
         };
         fs::write(self.job.path("spec.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
     }

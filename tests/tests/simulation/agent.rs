@@ -197,7 +197,7 @@ impl Process {
             idle_generations: machine.generations.keys().any(|g| !used.contains(g)),
             tainted: record.tainted.clone(),
             last_reload: record.last_reload,
-            policy: Policy { reload_interval_ms: 300, heal: true },
+            policy: Policy { reload_interval_ms: 300, ..Policy::default() },
             ..Observed::default()
         }
     }
@@ -258,6 +258,7 @@ impl Process {
                 }
                 around.facts.push(Fact::Deleted { plugin, placement });
             }
+            Action::Drain { .. } | Action::Undrain => {}
             Action::CollectGenerations => {
                 let used = machine.used(&self.record.proven);
                 machine.generations.retain(|g, _| used.contains(g));

@@ -144,6 +144,7 @@ impl World {
 
     /// One more operation, undisturbed.
     pub fn serve_again(&mut self) -> Result<(), Law> {
+        self.thaw();
         let mut id = None;
         for _ in 0..100 {
             id = self.request(self.leader);
@@ -162,5 +163,13 @@ impl World {
             "serves",
             format!("{id} ended as {phase:?}: {:?}", self.truth.operations.get(&id).map(|o| &o.error)),
         ))
+    }
+
+    /// A node takes no change while something is in use that it does not run: one that joined in vain, or one outside the
+    /// part of the group that the plugin was given to. Whoever attached it has to detach it first.
+    fn thaw(&mut self) {
+        let runs_everywhere = |p: &PluginName| self.nodes.values().all(|n| n.machine.loaded.contains_key(p));
+        let frozen: Vec<_> = in_use(&self.entities).into_iter().filter(|p| !runs_everywhere(p)).collect();
+        self.remove_by_hand(|_, plugin| frozen.contains(plugin));
     }
 }

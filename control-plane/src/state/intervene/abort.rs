@@ -11,7 +11,7 @@ use crate::state::command::{Event, LogStamp, Rejection};
 use crate::state::model::ClusterState;
 use crate::state::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 use crate::state::progress::{at_step, turn};
-use crate::state::{entities, lifecycle, share};
+use crate::state::{duty, entities, lifecycle, share};
 
 pub(super) fn abort(
     state: &mut ClusterState,
@@ -54,6 +54,7 @@ pub(super) fn abort(
             entities::hand_on(operation, at);
         }
     }
+    duty::leave_out(state, id);
     state.generation = at.index;
     Ok(if ends { lifecycle::end(state, at, id, Phase::Aborted) } else { Vec::new() })
 }

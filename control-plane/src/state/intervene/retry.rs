@@ -2,6 +2,7 @@
 
 use super::release;
 use crate::state::command::{Event, LogStamp, Rejection};
+use crate::state::duty;
 use crate::state::model::ClusterState;
 use crate::state::operation::{NodeStep, Operation, Phase, Step, StepPhase};
 use crate::state::progress::{at_step, turn};
@@ -33,6 +34,7 @@ pub(super) fn retry(
         turn(operation, at, from, steps);
         release(operation);
     }
+    duty::leave_out(state, id);
     state.generation = at.index;
     Ok(Vec::new())
 }

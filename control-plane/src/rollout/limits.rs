@@ -1,0 +1,77 @@
+//! What people said about when nodes may be changed: holds of a node or a group, maintenance windows, nodes on their way out.
+
+use kctl_shared::name::NodeId;
+use kctl_shared::spec::{KongState, NodeStatus, Stage};
+
+use super::fleet::Fleet;
+use super::{Round, WaitingOn};
+use crate::state::command::Command;
+use crate::state::duty::NodeChange;
+use crate::state::model::{ClusterState, Hold, Leaving, Node};
+use crate::state::operation::{Phase, StepKind};
+use crate::state::window;
+
+fn because(hold: &Hold) -> String {
+    if hold.reason.is_empty() { String::new() } else { format!(" ({})", hold.reason) }
+}
+
+/// Why nothing new may begin in the operation's group, if so. The way back goes on outside of windows.
+pub(crate) fn closed(round: &Round<'_>, kind: StepKind) -> Option<WaitingOn> {
+    let name = &round.operation.group;
+    let group = round.state.groups.get(name)?;
+    let waiting = |reason: &'static str, message, since| {
+        Some(WaitingOn { node: None, reason: reason.into(), message, since })
+    };
+    if let Some(hold) = &group.hold {
+        let message = format!("group {name} is held{}; go on: kctl group unhold {name}", because(hold));
+        return waiting("GROUP_HELD", message, hold.since);
+    }
+    let serves = kind.reloads() || kind == StepKind::Detach;
+    if !serves || round.operation.phase == Phase::RollingBack {
+        return None;
+    }
+    let opens = window::opens_at(&group.windows, round.now)?;
+    let message = format!(
+        "outside the maintenance windows of group {name}; the next opens at {opens}; without: kctl group set {name} --no-windows"
+    );
+    waiting("WINDOW_CLOSED", message, round.operation.progressed_at())
+}
+
+/// Why the node is left as it is, if so.
+pub(crate) fn held(node: &NodeId, record: Option<&Node>) -> Option<WaitingOn> {
+    let hold = record?.hold.as_ref()?;
+    let message = format!(
+        "node {node} is held{}; go on: kctl node unhold {node}, or without it: kctl operation excuse",
+        because(hold)
+    );
+    Some(WaitingOn { node: Some(node.clone()), reason: "NODE_HELD".into(), message, since: hold.since })
+}
+
+/// Nodes that are to leave and have nothing of kctl's left, or no Kong that could run it.
+pub(crate) fn forget_left(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
+    let done = |(node, record): (&NodeId, &Node)| {
+        let leaving = record.leaving.as_ref()?;
+        let report = fleet.reports.get(node).filter(|r| r.boot == record.boot)?;
+        let change = NodeChange::Forget { proof: proof(leaving, &report.status)? };
+        Some(Command::ChangeNode { node: node.clone(), change, reason: leaving.reason.clone() })
+    };
+    state.nodes.iter().filter_map(done).collect()
+}
+
+/// What shows that the node may go; of what its agent says since it was told to leave.
+fn proof(leaving: &Leaving, status: &NodeStatus) -> Option<String> {
+    if status.observed_generation < leaving.grant.index {
+        return None;
+    }
+    if status.kong.state == KongState::Down {
+        return Some("no Kong runs there; its files were left in place".into());
+    }
+    let empty = status.plugins.values().all(|p| {
+        // What others put there under such a name is theirs.
+        let theirs = p.failure.as_ref().is_some_and(|f| f.code == "PLUGIN_NOT_OURS");
+        p.grant == leaving.grant
+            && p.staged.is_empty()
+            && (theirs || (p.stage == Stage::Absent && p.loaded.is_none()))
+    });
+    empty.then(|| "nothing of kctl's is left there".into())
+}

@@ -1,0 +1,275 @@
+//! What people say of nodes and groups while operations run.
+
+use kctl_control_plane::state::duty::{GroupChange, NodeChange, is_behind};
+use kctl_control_plane::state::operation::{OperationKind, Phase, StepKind};
+use kctl_shared::name::NodeId;
+use kctl_shared::time::Timestamp;
+use rand::RngExt as _;
+
+use crate::world::World;
+
+fn node(n: usize) -> NodeId {
+    NodeId::parse(&format!("n{n}")).unwrap()
+}
+
+fn waits_for(world: &World, reason: &str) -> bool {
+    world.waiting().iter().any(|w| w.reason == reason)
+}
+
+fn installed(nodes: usize) -> World {
+    let mut world = World::new(3, nodes);
+    world.install("1.0.0");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world
+}
+
+#[test]
+fn a_held_node_is_waited_for_and_gets_nothing() {
+    let mut world = World::new(1, 4);
+    world.change_node(&node(1), NodeChange::Hold { drain: false }).unwrap();
+    world.install("1.0.0");
+    world.run(400);
+    assert!(waits_for(&world, "NODE_HELD") && !world.has(1), "{:?}", world.waiting());
+    world.change_node(&node(1), NodeChange::Unhold).unwrap();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn a_node_that_is_held_while_it_acts_outlasts_its_deadline() {
+    let mut world = World::new(1, 3);
+    world.policy.node_deadline_ms = 1_000;
+    world.install("1.0.0");
+    world.run(3);
+    for n in 0..3 {
+        world.change_node(&node(n), NodeChange::Hold { drain: true }).unwrap();
+    }
+    world.run(8_000);
+    assert_eq!(world.phase(), Phase::Progressing);
+    for n in 0..3 {
+        world.change_node(&node(n), NodeChange::Unhold).unwrap();
+    }
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_held_group_begins_nothing_and_goes_on_afterwards() {
+    let mut world = installed(4);
+    world.configure();
+    world.change_group(GroupChange::Hold).unwrap();
+    world.remove();
+    world.run(200);
+    assert!(waits_for(&world, "GROUP_HELD"), "{:?}", world.waiting());
+    assert!(
+        world.operation().steps.iter().all(|s| s.started_at.is_none()) && world.operation().applier.is_none()
+    );
+    world.change_group(GroupChange::Unhold).unwrap();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_gone();
+}
+
+#[test]
+fn running_plugins_change_only_inside_of_windows() {
+    let mut world = World::new(1, 4);
+    // The world begins on Thursday 1970-01-01 at 00:16:40.
+    let windows = vec!["Thu 02:00-03:00".parse().unwrap()];
+    world.change_group(GroupChange::Windows(windows)).unwrap();
+    world.install("1.0.0");
+    world.run(400);
+    assert!(waits_for(&world, "WINDOW_CLOSED"), "{:?}", world.waiting());
+    let begun =
+        |w: &World| w.operation().steps.iter().any(|s| s.kind == StepKind::Enable && s.started_at.is_some());
+    assert!(!begun(&world));
+    world.now = Timestamp(2 * 3_600_000 - 1_000);
+    world.run(3);
+    assert!(!begun(&world));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert!(world.now >= Timestamp(2 * 3_600_000));
+    world.assert_everywhere("1.0.0");
+}
+
+#[test]
+fn the_way_back_does_not_wait_for_a_window() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    world.break_node(3);
+    while !world.has(0) {
+        world.run(1);
+    }
+    world.change_group(GroupChange::Windows(vec!["Mon 00:00-00:01".parse().unwrap()])).unwrap();
+    world.abort().unwrap();
+    world.heal_but_broken();
+    assert_eq!(world.phase(), Phase::Aborted);
+    assert!(world.now < Timestamp(3_600_000) && !world.has(0));
+}
+
+#[test]
+fn a_leaving_node_is_emptied_forgotten_and_not_let_in_again() {
+    let mut world = installed(4);
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    world.run(100);
+    assert_eq!(world.nodes(), [node(0), node(1), node(2)]);
+    assert!(world.state.gone.contains_key(&node(3)));
+    let back = world.state.gone[&node(3)].nonce.clone();
+    world.change_node(&node(3), NodeChange::Readmit { nonce: back, boot: 9 }).unwrap();
+    assert!(world.state.gone.is_empty());
+}
+
+#[test]
+fn a_leaving_node_with_a_plugin_in_use_stays_until_it_is_not() {
+    let mut world = installed(4);
+    world.configure();
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    world.run(100);
+    assert!(world.has(3), "its Kong could not load its routes any more");
+    world.remove();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert_eq!(world.nodes().len(), 3);
+}
+
+#[test]
+fn operations_go_on_without_a_machine_that_is_attested_to_be_gone() {
+    for kind in [OperationKind::Install, OperationKind::Remove] {
+        let mut world = if kind == OperationKind::Remove { installed(5) } else { World::new(3, 5) };
+        if kind == OperationKind::Remove {
+            world.configure();
+            world.remove();
+        } else {
+            world.install("1.0.0");
+        }
+        world.freeze(2);
+        world.run(400);
+        assert!(waits_for(&world, "AGENT_UNREACHABLE"), "{:?}", world.waiting());
+        world.burn(&node(2)).unwrap();
+        world.heal();
+        assert_eq!(world.phase(), Phase::Succeeded, "{kind:?}");
+        assert!(!world.operation().is_partial(), "nothing is owed by a machine that is gone");
+    }
+}
+
+#[test]
+fn the_last_node_of_an_operation_stays() {
+    let mut world = World::new(1, 2);
+    world.install("1.0.0");
+    world.burn(&node(0)).unwrap();
+    assert_eq!(world.burn(&node(1)).unwrap_err(), "EXCUSE_LAST_NODE");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_reinstalled_node_proves_everything_again() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    while !world.has(0) {
+        world.run(1);
+    }
+    world.reinstall(&node(0));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_everywhere("1.0.0");
+    // In the middle of a removal too.
+    world.configure();
+    world.remove();
+    world.run_until_disabling();
+    world.reinstall(&node(1));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_gone();
+}
+
+#[test]
+fn an_agent_that_forgot_what_it_was_verified_with_is_found_out() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    let verified = |w: &World| {
+        w.operation().steps[0].verified_nodes().next().map(|(id, n)| (id.clone(), n.grant.unwrap()))
+    };
+    while verified(&world).is_none() {
+        world.run(1);
+    }
+    let (id, grant) = verified(&world).unwrap();
+    assert!(!is_behind(&world.state, &id, grant.index));
+    assert!(is_behind(&world.state, &id, grant.index - 1));
+    let nonce = world.state.nodes[&id].nonce.clone();
+    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+    assert!(!is_behind(&world.state, &id, 0), "let in once, it is not asked about again");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn what_failed_at_rest_is_tried_again_when_somebody_says_so() {
+    let mut world = installed(3);
+    world.join();
+    world.break_node(3);
+    world.run(100);
+    world.mend_node(3);
+    world.run(100);
+    assert!(!world.has(3), "a failure at rest is final for its grant");
+    world.change_node(&node(3), NodeChange::Reconcile).unwrap();
+    world.run(100);
+    assert!(world.has(3));
+    // What the operations after it give counts as before.
+    world.install("2.0.0");
+    world.heal();
+    world.assert_everywhere("2.0.0");
+}
+
+#[test]
+fn whatever_is_said_of_nodes_operations_end_and_invariants_hold() {
+    let mut said = [0_usize; 6];
+    for seed in crate::seeds() {
+        let mut world = World::new(seed, 5);
+        world.install("1.0.0");
+        for round in 0..600 {
+            if world.nodes().is_empty() {
+                world.join();
+            }
+            let n = world.rng.random_range(0..world.nodes().len());
+            let id = world.nodes()[n].clone();
+            let verb = world.rng.random_range(0..120);
+            let outcome = match verb {
+                0 => world.change_node(&id, NodeChange::Hold { drain: false }),
+                1 => world.change_node(&id, NodeChange::Unhold),
+                2 => world.change_node(&id, NodeChange::Decommission { attested: false }),
+                3 if world.rng.random_bool(0.3) => world.burn(&id),
+                4 if world.rng.random_bool(0.3) && world.nodes().len() < 8 => {
+                    world.join();
+                    Ok(())
+                }
+                5 => {
+                    world.reinstall(&id);
+                    Ok(())
+                }
+                _ => {
+                    world.chaos(1);
+                    continue;
+                }
+            };
+            said[verb] += usize::from(outcome.is_ok());
+            if round > 300
+                && !world.nodes().is_empty()
+                && world.phase() == Phase::Succeeded
+                && world.operation().kind == OperationKind::Install
+            {
+                world.configure();
+                world.remove();
+            }
+        }
+        for id in world.nodes() {
+            world.change_node(&id, NodeChange::Unhold).unwrap();
+        }
+        // Somebody has to be able to reach Kong's database; the first three who join include one who can.
+        (0..3).for_each(|_| world.join());
+        world.heal();
+        assert!(world.phase().has_ended(), "seed {seed}: {:?}", world.waiting());
+    }
+    assert!(crate::seeds().len() < 100 || said.iter().all(|n| *n > 20), "{said:?}");
+}

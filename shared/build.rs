@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The public messages are the JSON shape too: snake_case names, numbers as numbers, RFC 3339 times.
     let mut config = tonic_prost_build::configure()
         .build_transport(true)
+        .codec_path("crate::codec::Lean")
         .type_attribute(".kctl.v1", "#[derive(serde::Serialize, serde::Deserialize)]");
     for field in TIMES {
         config = config.field_attribute(field, "#[serde(with = \"crate::time::rfc3339\", default)]");

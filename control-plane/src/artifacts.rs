@@ -3,6 +3,7 @@
 //! An artifact counts as stored once the file and its directory are synced. An upload is on a majority of the voters
 //! before its release is committed, and a member that lacks what the catalogue names fetches it from a peer.
 
+mod lent;
 mod peer;
 pub(crate) mod sealed;
 mod store;
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::membership::Holdings;
 use crate::raft::{Consensus, MemberInfo};
+use lent::Lent;
+pub use lent::Loan;
 pub use peer::PeerRpc;
 use store::FileStore;
 pub(crate) use store::{check, file_name};
@@ -40,6 +43,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     store: Arc<FileStore>,
+    lent: Arc<Lent>,
     consensus: Consensus,
     dialer: Dialer,
 }
@@ -48,7 +52,8 @@ impl Artifacts {
     /// # Errors
     /// `ARTIFACT_STORE` when the directory cannot be used.
     pub fn open(data_dir: &Path, consensus: Consensus, dialer: Dialer) -> Result<Self, Fault> {
-        Ok(Self { store: Arc::new(FileStore::open(&data_dir.join("artifacts"))?), consensus, dialer })
+        let store = Arc::new(FileStore::open(&data_dir.join("artifacts"))?);
+        Ok(Self { store, lent: Arc::default(), consensus, dialer })
     }
 
     pub fn peer_service(&self) -> PeerServiceServer<PeerRpc> {
@@ -67,6 +72,24 @@ impl Artifacts {
     /// `ARTIFACT_NOT_FOUND`, `ARTIFACT_STORE`.
     pub async fn get(&self, digest: &Digest) -> Result<Bytes, Fault> {
         store::get(self.store.clone(), *digest).await
+    }
+
+    /// A release's artifact for an agent or a person, fetched from a peer if it is not here.
+    ///
+    /// # Errors
+    /// `ARTIFACT_NOT_FOUND`, also for saved entities, which go to nobody but the node that re-creates them;
+    /// `ARTIFACT_STORE`.
+    pub async fn lend(&self, digest: &Digest) -> Result<Loan, Fault> {
+        let read = async {
+            self.ensure(digest).await?;
+            let bytes = self.get(digest).await?;
+            if sealed::is_sealed(&bytes) {
+                let fault = Fault::new("ARTIFACT_NOT_FOUND", format!("{digest} is no release"));
+                return Err(fault.hint("kctl plugin list"));
+            }
+            Ok(bytes)
+        };
+        self.lent.lend(digest, read).await
     }
 
     fn peers(&self) -> Vec<(u64, MemberInfo)> {

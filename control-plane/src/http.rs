@@ -3,6 +3,7 @@
 //! Nothing here asks anyone: every answer is made of the newest [`StatusView`] in [`HttpState::views`], which the leader
 //! makes and the other members follow, so that any member shows the same. Only reads; changes go through gRPC.
 
+mod artifacts;
 mod assets;
 mod events;
 mod exposition;
@@ -11,6 +12,7 @@ mod page;
 mod rest;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -18,12 +20,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1::{AuditRequest, AuditResponse, OperationView, RevisionView, StatusView};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use guard::hosts_for;
+
+use crate::artifacts::Loan;
 
 /// Whether this member can answer reads; the fault says what is missing and ends up in the body of `/readyz`.
 pub type Readiness = Result<(), Fault>;
@@ -39,6 +44,10 @@ pub struct Gauges {
 
 /// Looks an operation up by its id.
 pub type FindOperation = dyn Fn(&str) -> Option<OperationView> + Send + Sync;
+
+/// Reads an artifact.
+pub type FindArtifact =
+    dyn Fn(Digest) -> Pin<Box<dyn Future<Output = Result<Loan, Fault>> + Send>> + Send + Sync;
 
 /// Looks up what a plugin was.
 pub type FindHistory = dyn Fn(Option<&str>, &str) -> Vec<RevisionView> + Send + Sync;
@@ -60,6 +69,8 @@ pub struct HttpState {
     pub history: Arc<FindHistory>,
     /// Who changed what.
     pub audit: Arc<dyn Fn(&AuditRequest) -> AuditResponse + Send + Sync>,
+    /// Artifacts of releases.
+    pub artifact: Arc<FindArtifact>,
     /// Host names (without port) a request may be addressed to; `None` accepts all. See [`hosts_for`].
     pub allowed_hosts: Option<Vec<String>>,
     /// Ends the event streams, which would otherwise hold a graceful shutdown for ever.
@@ -93,6 +104,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/", get(page::show))
         .route("/events", get(events::stream))
         .route("/assets/{name}", get(assets::serve))
+        .route("/artifacts/{digest}", get(artifacts::serve))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(exposition::show))

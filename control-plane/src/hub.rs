@@ -10,6 +10,7 @@ use kctl_shared::proto::v1::cluster_service_client::ClusterServiceClient;
 use kctl_shared::proto::v1::{ClusterView, MemberView, StatusRequest, StatusView};
 use kctl_shared::time::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
@@ -22,6 +23,8 @@ use crate::views::Sources;
 
 /// Changes closer together than this are shown as one.
 const MERGE: Duration = Duration::from_millis(50);
+/// Views of thousands of nodes take long to make: they are made in one part of this many of the time.
+const SHARE: u32 = 20;
 /// A node goes from live to suspect without any event.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -132,7 +135,9 @@ impl Hub {
             heard.mark_unchanged();
             report.mark_unchanged();
             holdings.mark_unchanged();
+            let begun = Instant::now();
             publish(views, self.status());
+            let took = begun.elapsed();
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return },
                 changed = heard.changed() => if changed.is_err() { return },
@@ -140,7 +145,7 @@ impl Hub {
                 changed = holdings.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(TICK) => {}
             }
-            tokio::time::sleep(MERGE).await;
+            tokio::time::sleep(MERGE.max(took * SHARE)).await;
         }
     }
 

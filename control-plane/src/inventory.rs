@@ -1,7 +1,7 @@
 //! What the agents told this leader: soft state, rebuilt by every new leader, never replicated.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::rollout::detach::LEASE_MS;
-use crate::rollout::fleet::{Fleet, Refused};
+use crate::rollout::fleet::{Alike, Fleet, Refused};
 
 /// Wishes on their way to one agent.
-const ASKS: usize = 16;
+const ASKS: usize = 4;
 
 #[derive(Debug)]
 pub struct Inventory {
@@ -29,8 +29,27 @@ pub struct Inventory {
 struct Inner {
     fleet: Fleet,
     sessions: BTreeMap<NodeId, Session>,
-    versions: BTreeMap<NodeId, String>,
+    versions: BTreeMap<NodeId, Arc<str>>,
+    /// One copy of what thousands of nodes report alike.
+    known: Known,
     next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    plugins: Alike,
+    versions: BTreeSet<Arc<str>>,
+}
+
+impl Known {
+    fn version(&mut self, version: &str) -> Arc<str> {
+        if let Some(known) = self.versions.get(version) {
+            return known.clone();
+        }
+        let new: Arc<str> = version.into();
+        self.versions.insert(new.clone());
+        new
+    }
 }
 
 impl Inner {
@@ -93,6 +112,7 @@ impl Inventory {
             session.ended.cancel();
         }
         inner.fleet = Fleet { leader_since: now, ..Fleet::default() };
+        inner.known = Known::default();
         drop(inner);
         self.bump();
     }
@@ -102,7 +122,7 @@ impl Inventory {
     }
 
     pub fn agent_version(&self, node: &NodeId) -> String {
-        self.lock().versions.get(node).cloned().unwrap_or_default()
+        self.lock().versions.get(node).map(|v| v.to_string()).unwrap_or_default()
     }
 
     /// Opens a node's stream and ends the one before it.
@@ -131,12 +151,18 @@ impl Inventory {
         let id = inner.next;
         let (replaced, (asks, asked)) = (CancellationToken::new(), mpsc::channel(ASKS));
         inner.sessions.insert(node.clone(), Session { id, boot, ended: replaced.clone(), asks });
+        let version = inner.known.version(&version);
         inner.versions.insert(node.clone(), version);
         inner.fleet.reports.entry(node.clone()).or_default().last_seen = now;
         inner.fleet.refused.remove(&node);
         drop(inner);
         self.bump();
         Ok((Ticket { node, id, replaced }, asked))
+    }
+
+    /// Agents that are connected.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
     }
 
     /// Passes something on to a node's agent.
@@ -197,8 +223,10 @@ impl Inventory {
         }
     }
 
-    pub fn ingest(&self, ticket: &Ticket, status: NodeStatus, now: Timestamp) {
-        let mut inner = self.lock();
+    pub fn ingest(&self, ticket: &Ticket, mut status: NodeStatus, now: Timestamp) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        status.plugins = inner.known.plugins.share(status.plugins);
         // What arrives by a stream that another one replaced is older than what that one said.
         let Some(boot) = inner.present(ticket).map(|session| session.boot) else { return };
         let report = inner.fleet.reports.entry(ticket.node.clone()).or_default();
@@ -214,7 +242,7 @@ impl Inventory {
         report.watch_health(&status, now);
         let changed = report.status != status;
         report.status = status;
-        drop(inner);
+        drop(guard);
         if changed {
             self.bump();
         }

@@ -8,6 +8,7 @@ use kctl_shared::proto::v1::StatusView;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::artifacts::Artifacts;
 use crate::config::Config;
 use crate::http::{Gauges, HttpState, hosts_for};
 use crate::hub::Hub;
@@ -16,6 +17,7 @@ pub fn http_state(
     hub: &Hub,
     views: watch::Receiver<Arc<StatusView>>,
     config: &Config,
+    artifacts: Artifacts,
     shutdown: CancellationToken,
 ) -> HttpState {
     let (ready, gauges, ended, operation) = (hub.clone(), hub.clone(), hub.clone(), hub.clone());
@@ -41,6 +43,10 @@ pub fn http_state(
             })
         }),
         operation: Arc::new(move |id| operation.view(|s| s.state.operations.get(id).map(|o| s.operation(o)))),
+        artifact: Arc::new(move |digest| {
+            let artifacts = artifacts.clone();
+            Box::pin(async move { artifacts.lend(&digest).await })
+        }),
         history: Arc::new(move |group, plugin| {
             let Ok(plugin) = PluginName::parse(plugin) else { return Vec::new() };
             history.view(|s| {

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use kctl_shared::time::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
 use crate::raft::Consensus;
 use crate::rollout::{self, WaitingOn};
+use crate::state::command::Command;
 use crate::state::operation::OperationId;
 
 /// Why each live operation does not move.
@@ -19,6 +21,8 @@ pub type Report = BTreeMap<OperationId, Vec<WaitingOn>>;
 
 /// Deadlines and liveness pass without any event to wake on.
 const TICK: Duration = Duration::from_millis(500);
+/// Longest rest after a round; it rests for as long as the round took, so that with few nodes nobody waits.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Runs until `shutdown`; idle while this member does not lead.
 pub async fn run(
@@ -59,6 +63,7 @@ async fn lead(consensus: &Consensus, inventory: &Inventory, report: &watch::Send
     loop {
         applied.mark_unchanged();
         heard.mark_unchanged();
+        let begun = Instant::now();
         let plan = consensus.with_state(|s| inventory.with(|f| rollout::plan(s, f, Timestamp::now())));
         report.send_if_modified(|old| {
             let changed = **old != plan.report;
@@ -67,6 +72,8 @@ async fn lead(consensus: &Consensus, inventory: &Inventory, report: &watch::Send
             }
             changed
         });
+        let thought = begun.elapsed();
+        let answers = plan.commands.iter().any(|c| matches!(c, Command::Settle { .. }));
         if !plan.commands.is_empty() {
             match consensus.propose(plan.commands).await {
                 Ok(outcomes) => {
@@ -75,6 +82,10 @@ async fn lead(consensus: &Consensus, inventory: &Inventory, report: &watch::Send
                             Ok(events) => tracing::info!(?events, "applied"),
                             Err(rejection) => tracing::info!(%rejection, "overtaken by another entry"),
                         }
+                    }
+                    if answers {
+                        // Thousands answer within a moment: each round takes in what came meanwhile.
+                        tokio::time::sleep(begun.elapsed().min(GATHER)).await;
                     }
                     continue;
                 }
@@ -86,5 +97,7 @@ async fn lead(consensus: &Consensus, inventory: &Inventory, report: &watch::Send
             changed = heard.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(TICK) => {}
         }
+        // Whatever is reported wakes this; a large fleet is not looked through for each of its nodes.
+        tokio::time::sleep(thought.min(GATHER)).await;
     }
 }

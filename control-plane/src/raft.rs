@@ -3,7 +3,9 @@
 //! This file and those below `raft/` are the only ones that name openraft or sled; the rest of the member sees
 //! [`Consensus`].
 
+mod append;
 mod disk;
+mod journal;
 mod log;
 mod machine;
 mod membership;
@@ -28,6 +30,7 @@ use tokio::sync::watch;
 use crate::state::{CONTROL_PLANE, ClusterState};
 pub use disk::{Change, Disk, Disks, Record, Sled};
 use log::LogStore;
+pub use machine::Decided;
 use machine::StateMachine;
 pub(crate) use network::PATIENCE;
 use propose::Proposals;
@@ -143,7 +146,7 @@ impl Consensus {
     ) -> Result<(Self, RaftServiceServer<RaftRpc>), Fault> {
         let log_dir = disk::directory(&config.data_dir, "raft-log");
         let state_dir = disk::directory(&config.data_dir, "state");
-        let (log_disk, state_disk) = (disks.open(&log_dir)?, disks.open(&state_dir)?);
+        let (log_disk, state_disk) = (disks.open_log(&log_dir)?, disks.open(&state_dir)?);
         claim(&*state_disk, &state_dir, config.id)?;
         let log = LogStore::open(&log_dir, log_disk)?;
         let machine = StateMachine::open(&state_dir, state_disk)?;
@@ -231,6 +234,11 @@ impl Consensus {
     /// A copy of the state, and the index it is complete up to.
     pub fn capture(&self) -> Captured {
         self.machine.capture()
+    }
+
+    /// What the agents may have to be told of.
+    pub fn watch_decided(&self) -> watch::Receiver<Decided> {
+        self.machine.watch_decided()
     }
 
     /// Index of the latest applied entry.

@@ -120,7 +120,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
         .add_service(reflection().build_v1alpha().map_err(unreflected)?);
     tasks.spawn(serve(public, grpc, shutdown.clone()));
 
-    let router = http::router(metrics::http_state(&hub, viewed, &config, shutdown.clone()));
+    let router = http::router(metrics::http_state(&hub, viewed, &config, artifacts, shutdown.clone()));
     let token = shutdown.clone();
     tasks.spawn(async move {
         let serving =

@@ -15,7 +15,7 @@ use kctl_shared::spec::{Entity, EntityTask, Failure};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::session::PATIENCE;
+use crate::session::{Home, PATIENCE};
 
 #[async_trait]
 pub trait Bodies: Send + Sync {
@@ -30,7 +30,7 @@ pub trait Bodies: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Leader {
     pub node: NodeId,
-    pub current: watch::Receiver<String>,
+    pub current: watch::Receiver<Home>,
     pub dialer: Dialer,
 }
 
@@ -45,7 +45,7 @@ impl Leader {
     }
 
     async fn client(&self) -> Result<AgentServiceClient<Channel>, Fault> {
-        let url = self.current.borrow().clone();
+        let url = self.current.borrow().grpc.clone();
         Ok(AgentServiceClient::new(self.dialer.connect(&url, PATIENCE).await?))
     }
 

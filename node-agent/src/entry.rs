@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::packages::Packages;
 use crate::references::References;
 use crate::session::members::Members;
-use crate::session::{Downloads, Identity, Session};
+use crate::session::{Downloads, Home, Identity, Session};
 use crate::sync;
 
 /// Specs on their way from the stream to the loop; only the newest matters.
@@ -86,7 +86,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
     let (lease, leased) = watch::channel(None);
     let (accepted, current_spec) = watch::channel(ledger.record().spec.clone());
     let (report, entities) = watch::channel(None);
-    let (current, source) = watch::channel(config.control_plane[0].clone());
+    let (current, source) = watch::channel(Home::configured(&config.control_plane[0]));
 
     let session = Session {
         identity,

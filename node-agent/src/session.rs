@@ -1,32 +1,28 @@
 //! The stream to the control plane: whoever leads is found, told everything, and its specs are handed on.
 
+mod downloads;
 pub mod members;
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::network::{Dialer, Patience};
-use kctl_shared::package::Limits;
 use kctl_shared::proto::agent::agent_service_client::AgentServiceClient;
 use kctl_shared::proto::agent::control_message::Body as Down;
 use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up};
-use kctl_shared::proto::v1::DownloadRequest;
 use kctl_shared::proto::v1::artifact_service_client::ArtifactServiceClient;
 use kctl_shared::simulated::aside;
 use kctl_shared::spec::{FoundPlugin, NodeSpec, NodeStatus};
 use kctl_shared::upload::messages;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::ArtifactSource;
 use crate::packages::Packages;
 use crate::references::References;
+pub use downloads::Downloads;
 use members::Members;
 
 pub(crate) const PATIENCE: Patience =
@@ -41,6 +37,21 @@ const FIRST_ANSWER: Duration = Duration::from_secs(8);
 const FIRST_TURNS: usize = 64;
 /// Changes of status closer together than this are sent as one.
 const MERGE: Duration = Duration::from_millis(50);
+
+/// The member of the present session, or the one that is tried first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    pub grpc: String,
+    /// Where it has artifacts over plain HTTP; empty when it says nothing of that.
+    pub http: String,
+}
+
+impl Home {
+    /// Of which no more is known than the configuration says.
+    pub fn configured(grpc: &str) -> Self {
+        Self { grpc: grpc.to_owned(), http: String::new() }
+    }
+}
 
 /// Who this agent is.
 #[derive(Clone, Debug)]
@@ -61,7 +72,7 @@ pub struct Session {
     pub status: watch::Receiver<NodeStatus>,
     pub lease: watch::Sender<Option<Instant>>,
     /// The member that answered last, for fetching artifacts.
-    pub current: watch::Sender<String>,
+    pub current: watch::Sender<Home>,
     pub packages: Packages,
     /// Where there is somebody to ask for a longer while.
     pub references: Option<References>,
@@ -155,7 +166,7 @@ impl Session {
             Err(_) => return Ended::Failed("no answer in time".into()),
         };
         tracing::info!(%url, member = welcome.member, "connected");
-        self.current.send_replace(url.to_owned());
+        self.current.send_replace(Home { grpc: url.to_owned(), http: welcome.http.clone() });
         self.serve(&welcome, &out, &mut incoming, status).await
     }
 
@@ -166,10 +177,10 @@ impl Session {
         incoming: &mut tonic::Streaming<pb::ControlMessage>,
         mut status: watch::Receiver<NodeStatus>,
     ) -> Ended {
-        let beat = Duration::from_millis(welcome.heartbeat_ms.max(100).into());
         let lease = Duration::from_millis(welcome.lease_ms.into());
-        let mut ticker = tokio::time::interval(beat);
-        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticker = ticker(welcome, Duration::ZERO);
+        // What the greeting said of the node counts as told.
+        let mut told = Instant::now();
         let (mut seq, mut acked) = (0_u64, 0_u64);
         // When the heartbeats that are not acknowledged yet were sent, oldest first.
         let mut sent: std::collections::VecDeque<(u64, Instant)> = std::collections::VecDeque::new();
@@ -191,7 +202,9 @@ impl Session {
                     if changed.is_err() {
                         return Ended::Served;
                     }
-                    tokio::time::sleep(MERGE).await;
+                    // At once after a quiet time: a whole cluster may be waiting for this one.
+                    tokio::time::sleep_until(told + MERGE).await;
+                    told = Instant::now();
                     let now = status.borrow_and_update().clone();
                     if send(Up::Status((&now).into())).await.is_err() {
                         return Ended::Served;
@@ -225,7 +238,8 @@ impl Session {
                             }
                         }
                         Down::Members(now) => self.members.learn(now.urls),
-                        Down::Welcome(_) => {}
+                        // With more agents they are to be heard of less often, and the other way round.
+                        Down::Welcome(again) => ticker = self::ticker(&again, period(&again)),
                     },
                     Ok(_) | Err(_) => return Ended::Served,
                 },
@@ -238,7 +252,7 @@ impl Session {
     /// Uploads what was found on the node, aside: the stream goes on. Whoever asked sees it arrive, or not.
     fn collect(&self, wish: pb::Collect) {
         let found = self.status.borrow().found.iter().find(|f| f.plugin.as_str() == wish.plugin).cloned();
-        let (packages, url) = (self.packages.clone(), self.current.borrow().clone());
+        let (packages, url) = (self.packages.clone(), self.current.borrow().grpc.clone());
         let dialer = self.dialer.clone();
         tokio::spawn(async move {
             let Some(found) = found.filter(|f| f.digest.is_some_and(|d| d.to_string() == wish.digest)) else {
@@ -263,36 +277,19 @@ async fn upload(packages: &Packages, found: FoundPlugin, url: &str, dialer: &Dia
     sent.map(drop).map_err(|status| Fault::from_status(&status).0)
 }
 
+fn period(welcome: &pb::Welcome) -> Duration {
+    Duration::from_millis(welcome.heartbeat_ms.max(100).into())
+}
+
+/// Ticks as often as the member wants to hear of this agent.
+fn ticker(welcome: &pb::Welcome, first: Duration) -> Interval {
+    let mut ticker = tokio::time::interval_at(Instant::now() + first, period(welcome));
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
+
 enum Ended {
     Redirected(String),
     Served,
     Failed(String),
-}
-
-/// Fetches artifacts from the member of the present session.
-#[derive(Clone, Debug)]
-pub struct Downloads {
-    pub current: watch::Receiver<String>,
-    pub dialer: Dialer,
-}
-
-#[async_trait]
-impl ArtifactSource for Downloads {
-    async fn fetch(&self, digest: &Digest) -> Result<Bytes, Fault> {
-        let url = self.current.borrow().clone();
-        let channel = self.dialer.connect(&url, PATIENCE).await?;
-        let request = DownloadRequest { digest: digest.to_string() };
-        let fault = |status: tonic::Status| Fault::from_status(&status).0;
-        let mut stream =
-            ArtifactServiceClient::new(channel).download(request).await.map_err(fault)?.into_inner();
-        let limit = usize::try_from(Limits::default().max_artifact()).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.message().await.map_err(fault)? {
-            if bytes.len() + chunk.data.len() > limit {
-                return Err(Fault::new("ARCHIVE_TOO_LARGE", "more than an artifact may hold"));
-            }
-            bytes.extend_from_slice(&chunk.data);
-        }
-        Ok(bytes.into())
-    }
 }

@@ -1,6 +1,7 @@
 //! What the agent tells: only what was observed or proven.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kctl_shared::method::Method;
 use kctl_shared::name::PluginName;
@@ -65,7 +66,7 @@ pub fn compose(
             answer.waiting = Some(Failure::new("HELD_AFTER_RESTORE", message));
             answer.word = StepWord::Held;
         }
-        status.plugins.insert(plugin.clone(), answer);
+        Arc::make_mut(&mut status.plugins).insert(plugin.clone(), answer);
     }
     status
 }

@@ -29,7 +29,7 @@ use crate::gateway::{Gateway as _, Wanted};
 use crate::ledger::Ledger;
 use crate::packages::{Links, Packages};
 use crate::session::members::Members;
-use crate::session::{Downloads, Identity, Session};
+use crate::session::{Downloads, Home, Identity, Session};
 
 /// Longest time for one artifact from one member.
 const FETCH: Duration = Duration::from_secs(60);
@@ -174,7 +174,7 @@ async fn learn(config: &Config, wait: Duration, ledger: &mut Ledger, status: Nod
     let (_status, reported) = watch::channel(status);
     let (lease, _lease) = watch::channel(None);
     let (_accepted, accepted) = watch::channel(ledger.record().spec.clone());
-    let (current, _current) = watch::channel(config.control_plane[0].clone());
+    let (current, _current) = watch::channel(Home::configured(&config.control_plane[0]));
     let identity = Identity {
         node: config.node.to_string(),
         group: config.group.to_string(),
@@ -230,7 +230,7 @@ async fn ensure(
     let there = packages.stored().get(plugin).is_some_and(|stored| stored.contains(&placement));
     let mut why = String::new();
     for url in &config.control_plane {
-        let (_sender, current) = watch::channel(url.clone());
+        let (_sender, current) = watch::channel(Home::configured(url));
         let source = Downloads { current, dialer: dialer(Arc::new(Tcp), config.insecure) };
         match tokio::time::timeout(FETCH, source.fetch(&release.digest)).await {
             Ok(Ok(bytes)) => {

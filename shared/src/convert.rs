@@ -287,7 +287,7 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
                 master_pid: k.master_pid,
                 role: k.role,
             },
-            plugins,
+            plugins: plugins.into(),
             task: s.task.map(report).transpose()?,
             conditions: s.conditions.into_iter().map(|c| Failure::new(&c.code, c.message)).collect(),
             found: s.found.into_iter().map(found_plugin).collect::<Result<_, _>>()?,

@@ -15,6 +15,7 @@
 
 pub mod audit;
 pub mod bodies;
+pub mod codec;
 pub mod codes;
 pub mod convert;
 pub mod daemon;

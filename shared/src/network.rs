@@ -78,6 +78,8 @@ impl Listener for TcpListener {
     fn accept(&mut self) -> Promise<'_, (Io, SocketAddr)> {
         Box::pin(async {
             let (stream, peer) = Self::accept(self).await?;
+            // Small messages in both directions, each of which somebody waits for. One that is closed already needs none.
+            let _closed = stream.set_nodelay(true);
             Ok((Box::new(stream) as Io, peer))
         })
     }
@@ -115,6 +117,18 @@ impl Dialer {
     /// As [`endpoint::check_dial`].
     pub fn check(&self, url: &str) -> Result<(), Fault> {
         endpoint::check_dial(url, self.insecure)
+    }
+
+    /// A connection of the caller's own, for what is not gRPC.
+    ///
+    /// # Errors
+    /// `UNREACHABLE`, and those of [`endpoint::check_dial`].
+    pub async fn open(&self, url: &str, patience: Patience) -> Result<Io, Fault> {
+        self.check(url)?;
+        let failed = |why: &dyn fmt::Display| Fault::new("UNREACHABLE", format!("{url}: {why}"));
+        let uri: Uri = url.parse().map_err(|e| failed(&e))?;
+        let connected = tokio::time::timeout(patience.connect, self.network.connect(uri)).await;
+        connected.map_err(|_| failed(&"no connection in time"))?.map_err(|e| failed(&e))
     }
 
     /// A channel that connects when it is first used and again whenever it broke.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -196,7 +197,8 @@ pub struct NodeStatus {
     /// Hash of the spec these facts answer; empty before the first one.
     pub spec_hash: String,
     pub kong: KongFacts,
-    pub plugins: BTreeMap<PluginName, PluginStatus>,
+    /// Shared: thousands of nodes report the same.
+    pub plugins: Arc<BTreeMap<PluginName, PluginStatus>>,
     pub task: Option<EntityReport>,
     /// Things a person should know, as (code, sentence).
     pub conditions: Vec<Failure>,

@@ -4,6 +4,7 @@
 //! changed. Only a leader whose leadership a quorum confirms serves agents; the stream ends when that is lost.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -24,13 +25,17 @@ use crate::desired::node_spec;
 use crate::inventory::{Ask, Ticket};
 use crate::rollout::detach::LEASE_MS;
 use crate::rollout::fleet::{Refused, Why};
-use crate::state::presented;
+use crate::state::{ClusterState, presented};
 
-const HEARTBEAT_MS: u32 = 2_000;
+/// How often an agent is to be heard of, in milliseconds: with few of them, and at the most. The lease of an entity task, and
+/// the age at which a node is suspected, bear with two of the longest.
+const HEARTBEAT_MS: (u32, u32) = (2_000, 5_000);
+/// Heartbeats a second that the leader wants to hear at the most; they cost it some hundredths of a core.
+const HEARTBEATS: u32 = 1_000;
 /// An agent that connects says who it is within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages on their way to one agent; specs are whole, so few are ever queued.
-const QUEUE: usize = 16;
+const QUEUE: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct AgentApi(pub Api);
@@ -79,15 +84,10 @@ impl Session {
         self.out.send(Ok(pb::ControlMessage { body: Some(body) })).await.map_err(|_| ())
     }
 
-    /// gRPC URLs of all members.
-    fn members(&self) -> Vec<String> {
-        self.api.hub.consensus.members().into_values().map(|m| m.address.grpc).collect()
-    }
-
     async fn not_leader(&self) {
         let leader =
             if self.api.hub.leads() { String::new() } else { self.api.hub.leader_url().unwrap_or_default() };
-        let members = self.members();
+        let members = self.api.hub.consensus.watch_decided().borrow().members.to_vec();
         let _gone = self.send(Down::NotLeader(pb::NotLeader { leader, members })).await;
     }
 
@@ -152,6 +152,9 @@ impl Session {
         }
         let identity = Identity { group, nonce: hello.install_nonce, boot: hello.boot_counter };
         self.register(&node, &identity, &status).await?;
+        // One copy of the name, for the state, the session and its reports.
+        let known = |s: &ClusterState| s.nodes.get_key_value(&node).map(|(known, _)| known.clone());
+        let node = self.api.hub.consensus.with_state(known).unwrap_or(node);
         let now = Timestamp::now();
         let (ticket, asks) =
             self.api.hub.inventory.open(node, hello.boot_counter, hello.agent_version, now)?;
@@ -183,42 +186,22 @@ impl Session {
         let hub = &self.api.hub;
         let node = peer.ticket.node.clone();
         let (epoch, term) = (hub.consensus.with_state(|s| s.epoch), hub.consensus.term());
-        let welcome = pb::Welcome {
+        let mut welcome = pb::Welcome {
             epoch,
             term,
             member: hub.consensus.id(),
-            heartbeat_ms: HEARTBEAT_MS,
+            heartbeat_ms: heartbeat_ms(hub.inventory.sessions()),
             lease_ms: LEASE_MS as u32,
+            http: self.api.address.http.clone(),
         };
-        if self.send(Down::Welcome(welcome)).await.is_err() {
+        if self.send(Down::Welcome(welcome.clone())).await.is_err() {
             return;
         }
-        let mut applied = hub.consensus.watch_applied();
+        let mut decided = hub.consensus.watch_decided();
+        decided.mark_changed();
         let mut sent = String::new();
-        let mut named = Vec::new();
+        let mut named: Arc<[String]> = Arc::new([]);
         loop {
-            applied.mark_unchanged();
-            let urls = self.members();
-            if urls != named {
-                if self.send(Down::Members(pb::Members { urls: urls.clone() })).await.is_err() {
-                    break;
-                }
-                named = urls;
-            }
-            let spec = hub.consensus.with_state(|s| s.nodes.contains_key(&node).then(|| node_spec(s, &node)));
-            let Some(spec) = spec else {
-                let message = format!("node {node} was decommissioned");
-                let refused = pb::Refused { code: "NODE_DECOMMISSIONED".into(), message };
-                let _gone = self.send(Down::Refused(refused)).await;
-                break;
-            };
-            let hash = spec.hash();
-            if hash != sent {
-                if self.send(Down::Spec((&spec).into())).await.is_err() {
-                    break;
-                }
-                sent = hash;
-            }
             // All arms are cancel-safe: watches remember, and tonic's message() keeps a partly read frame.
             tokio::select! {
                 () = self.api.shutdown.cancelled() => break,
@@ -227,7 +210,15 @@ impl Session {
                     self.not_leader().await;
                     break;
                 }
-                changed = applied.changed() => if changed.is_err() { break },
+                changed = decided.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let urls = decided.borrow_and_update().members.clone();
+                    if self.tell(&node, urls, &mut named, &mut sent).await.is_err() {
+                        break;
+                    }
+                }
                 ask = peer.asks.recv() => {
                     let Some(ask) = ask else { break };
                     if self.send(peer.questions.put(ask)).await.is_err() {
@@ -241,7 +232,11 @@ impl Session {
                             peer.questions.answered(found);
                             Ok(())
                         }
-                        body => self.take(&peer, body).await,
+                        body => {
+                            let beats = matches!(body, Up::Heartbeat(_));
+                            let taken = self.take(&peer, body).await;
+                            if taken.is_ok() && beats { self.pace(&mut welcome).await } else { taken }
+                        }
                     };
                     if taken.is_err() {
                         break;
@@ -250,6 +245,43 @@ impl Session {
             }
         }
         hub.inventory.close(&peer.ticket);
+    }
+
+    /// Tells the agent who the members are and what its node should be, each if it is not what it was told last.
+    async fn tell(
+        &self,
+        node: &NodeId,
+        urls: Arc<[String]>,
+        named: &mut Arc<[String]>,
+        sent: &mut String,
+    ) -> Result<(), ()> {
+        if urls != *named {
+            self.send(Down::Members(pb::Members { urls: urls.to_vec() })).await?;
+            *named = urls;
+        }
+        let known = |s: &ClusterState| s.nodes.contains_key(node).then(|| node_spec(s, node));
+        let Some(spec) = self.api.hub.consensus.with_state(known) else {
+            let message = format!("node {node} was decommissioned");
+            let refused = pb::Refused { code: "NODE_DECOMMISSIONED".into(), message };
+            self.send(Down::Refused(refused)).await?;
+            return Err(());
+        };
+        let hash = spec.hash();
+        if hash != *sent {
+            self.send(Down::Spec((&spec).into())).await?;
+            *sent = hash;
+        }
+        Ok(())
+    }
+
+    /// Says again how often the agent is to be heard of, once that is another thing.
+    async fn pace(&self, welcome: &mut pb::Welcome) -> Result<(), ()> {
+        let wanted = heartbeat_ms(self.api.hub.inventory.sessions());
+        if wanted.abs_diff(welcome.heartbeat_ms) < wanted / 4 {
+            return Ok(());
+        }
+        welcome.heartbeat_ms = wanted;
+        self.send(Down::Welcome(welcome.clone())).await
     }
 
     async fn take(&self, peer: &Peer, body: Up) -> Result<(), ()> {
@@ -282,6 +314,12 @@ fn asks(why: Why, hello: &pb::Hello, group: GroupName) -> Refused {
         group,
         since: Timestamp::now(),
     }
+}
+
+/// For so many agents.
+fn heartbeat_ms(agents: usize) -> u32 {
+    let all = u32::try_from(agents).unwrap_or(u32::MAX).saturating_mul(1_000) / HEARTBEATS;
+    all.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1)
 }
 
 struct Peer {

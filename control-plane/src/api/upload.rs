@@ -7,13 +7,12 @@ use futures_util::{Stream, StreamExt as _};
 use kctl_shared::digest::Digest;
 use kctl_shared::fault::Fault;
 use kctl_shared::name::PluginName;
-use kctl_shared::package::{FileEntry, Limits, MAX_VERSION, Package, is_version, pieces};
+use kctl_shared::package::{FileEntry, Limits, MAX_VERSION, Package, is_version};
 use kctl_shared::proto::v1::{self, artifact_service_server::ArtifactService, upload_message::Part};
 use kctl_shared::time::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, request};
-use crate::artifacts::sealed::is_sealed;
 use crate::state::command::Command;
 use crate::state::model::Release;
 
@@ -109,14 +108,8 @@ impl ArtifactService for Api {
             .digest
             .parse()
             .map_err(|e| self.fail(&Fault::new("INVALID_DIGEST", format!("{e}"))))?;
-        self.artifacts.ensure(&digest).await.map_err(|f| self.fail(&f))?;
-        let bytes = self.artifacts.get(&digest).await.map_err(|f| self.fail(&f))?;
-        // Saved configurations go to the node that re-creates them and to nobody else.
-        if is_sealed(&bytes) {
-            let fault = Fault::new("ARTIFACT_NOT_FOUND", format!("{digest} is no release"));
-            return Err(self.fail(&fault.hint("kctl plugin list")));
-        }
-        let chunks: Vec<_> = pieces(&bytes).map(|data| Ok(v1::Chunk { data: data.to_vec() })).collect();
+        let loan = self.artifacts.lend(&digest).await.map_err(|f| self.fail(&f))?;
+        let chunks = loan.pieces().map(|data| Ok(v1::Chunk { data: data.to_vec() }));
         Ok(Response::new(tokio_stream::iter(chunks).boxed()))
     }
 }

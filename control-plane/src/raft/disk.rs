@@ -16,6 +16,8 @@ use std::time::Duration;
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
 
+use super::journal::Journal;
+
 /// Pages sled may keep in memory; the working set is small and cached above anyway.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// Records larger than this are split: sled keeps bigger values in files of their own, which are synced one by one.
@@ -38,15 +40,27 @@ pub trait Disks: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `STORE_IN_USE`, `STORE_CORRUPT`, `STORE_UNREADABLE`.
     fn open(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault>;
+
+    /// The one of the log: every proposal waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn open_log(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault> {
+        self.open(path)
+    }
 }
 
-/// [`SledDisk`]s.
+/// [`SledDisk`]s, that of the log with a [`Journal`] in front.
 #[derive(Clone, Copy, Debug)]
 pub struct Sled;
 
 impl Disks for Sled {
     fn open(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault> {
         Ok(Arc::new(SledDisk::open(path)?))
+    }
+
+    fn open_log(&self, path: &Path) -> Result<Arc<dyn Disk>, Fault> {
+        Ok(Arc::new(Journal::open(path)?))
     }
 }
 

@@ -9,15 +9,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt as _};
 use kctl_shared::fault::Fault;
+use kctl_shared::simulated::aside;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
 use super::disk::{Change, Disk, corrupt, join_large, put_large};
-use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode};
+use super::types::{
+    LogId, Outcome, Outcomes, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, decode, encode,
+};
 use super::{Captured, decode_state};
 use crate::state::members::configured;
-use crate::state::{CONTROL_PLANE, ClusterState, LogStamp, apply_by};
+use crate::state::{CONTROL_PLANE, ClusterState, Command, LogStamp, apply_by};
 
 const HEAD: &[u8] = b"head";
 const BODY: &[u8] = b"snap/";
@@ -41,6 +44,30 @@ pub(super) struct StateMachine {
     machine: Arc<RwLock<Machine>>,
     disk: Arc<dyn Disk>,
     applied: watch::Sender<u64>,
+    decided: watch::Sender<Decided>,
+}
+
+/// What the agents of other nodes may have to be told of: not every entry concerns them, and there are thousands of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Raised by whatever may change the spec of a node that was there before.
+    pub turn: u64,
+    /// gRPC URLs of all members.
+    pub members: Arc<[String]>,
+}
+
+fn urls(membership: &StoredMembership) -> Arc<[String]> {
+    membership.membership().nodes().map(|(_, node)| node.grpc.clone()).collect()
+}
+
+/// Applies a command; whether it may change the spec of a node that was there before.
+fn apply_one(state: &mut ClusterState, at: LogStamp, who: Option<&str>, command: Command) -> (Outcome, bool) {
+    // Who joins is in its own spec alone.
+    let joins = matches!(command, Command::RegisterNode { .. });
+    let before = state.generation;
+    let outcome = apply_by(state, at, who.unwrap_or(CONTROL_PLANE), command);
+    let concerns = !joins && state.generation != before;
+    (outcome, concerns)
 }
 
 impl std::fmt::Debug for StateMachine {
@@ -70,7 +97,9 @@ impl StateMachine {
             machine.membership = head.meta.last_membership;
         }
         let index = machine.applied.map_or(0, |id| id.index);
-        Ok(Self { machine: Arc::new(RwLock::new(machine)), disk, applied: watch::Sender::new(index) })
+        let decided = Decided { turn: index, members: urls(&machine.membership) };
+        let (applied, decided) = (watch::Sender::new(index), watch::Sender::new(decided));
+        Ok(Self { machine: Arc::new(RwLock::new(machine)), disk, applied, decided })
     }
 
     pub(super) fn with_state<R>(&self, read: impl FnOnce(&ClusterState) -> R) -> R {
@@ -105,6 +134,10 @@ impl StateMachine {
 
     pub(super) fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    pub(super) fn watch_decided(&self) -> watch::Receiver<Decided> {
+        self.decided.subscribe()
     }
 
     fn with<R>(&self, edit: impl FnOnce(&mut Machine) -> R) -> R {
@@ -160,6 +193,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let index = entry.log_id.index;
+            let mut concerns = false;
+            let mut members = None;
             let outcomes = self.with(|m| {
                 m.applied = Some(entry.log_id);
                 match entry.payload {
@@ -172,6 +207,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                             configured(&mut m.state, at, &nodes, &membership.voter_ids().collect());
                         }
                         m.membership = StoredMembership::new(Some(entry.log_id), membership);
+                        members = Some(urls(&m.membership));
                         Outcomes::default()
                     }
                     EntryPayload::Normal(batch) => {
@@ -182,8 +218,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                         Outcomes(
                             commands
                                 .map(|((c, who), offset)| {
-                                    let who = who.as_deref().unwrap_or(CONTROL_PLANE);
-                                    apply_by(state, stamp(offset), who, c)
+                                    let (outcome, touches) =
+                                        apply_one(state, stamp(offset), who.as_deref(), c);
+                                    concerns |= touches;
+                                    outcome
                                 })
                                 .collect(),
                         )
@@ -194,6 +232,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responder.send(outcomes);
             }
             self.applied.send_replace(index);
+            if concerns || members.is_some() {
+                self.decided.send_modify(|decided| {
+                    decided.turn = index;
+                    decided.members = members.unwrap_or_else(|| decided.members.clone());
+                });
+            }
         }
         Ok(())
     }
@@ -208,7 +252,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.with(|m| {
             *m = Machine { state, applied: meta.last_log_id, membership: meta.last_membership.clone() }
         });
-        self.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.applied.send_replace(index);
+        self.decided.send_replace(Decided { turn: index, members: urls(&meta.last_membership) });
         Ok(())
     }
 
@@ -221,11 +267,18 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (meta, body) = self.with(|m| {
+        // A copy shares most of what it is made of; nothing is held up while it is encoded and written.
+        let (meta, state) = {
+            let m = self.machine.read().unwrap_or_else(PoisonError::into_inner);
             let meta = SnapshotMeta { last_log_id: m.applied, last_membership: m.membership.clone() };
-            encode(&m.state).map(|body| (meta, body))
-        })?;
-        self.save(&meta, &body)?;
-        Ok(Snapshot { meta, snapshot: body })
+            (meta, m.state.clone())
+        };
+        let this = self.clone();
+        let built = aside(move || {
+            let body = encode(&state)?;
+            this.save(&meta, &body)?;
+            Ok(Snapshot { meta, snapshot: body })
+        });
+        built.await.map_err(io::Error::other)?
     }
 }

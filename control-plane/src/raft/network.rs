@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use kctl_shared::network::{Dialer, Patience};
 use kctl_shared::proto::raft as pb;
 use kctl_shared::proto::raft::raft_service_client::RaftServiceClient;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::network::{RPCOption, RaftNetworkFactory, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -15,8 +17,10 @@ use openraft::raft::{
 use openraft::{AnyError, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tonic::Code;
 use tonic::transport::Channel;
 
+use super::append::{self, Appended};
 use super::machine::StateMachine;
 use super::types::{FORMAT, MemberAddress, Snapshot, TypeConfig, Vote, decode, encode};
 
@@ -43,11 +47,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE)
         });
-        Peer { client: client.map_err(|f| f.to_string()), machine: self.machine.clone() }
+        Peer { calls_only: false, client: client.map_err(|f| f.to_string()), machine: self.machine.clone() }
     }
 }
 
 pub(super) struct Peer {
+    /// The peer is of a version that takes entries one call at a time only.
+    calls_only: bool,
     client: Result<RaftServiceClient<Channel>, String>,
     machine: StateMachine,
 }
@@ -89,6 +95,30 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.call("append", &rpc, option.hard_ttl()).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<Appended, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.calls_only {
+                return stream_append_sequential(self, input, option).await;
+            }
+            let (client, epoch) = (self.client()?, self.machine.epoch());
+            match append::stream(client, epoch, input, option.hard_ttl()).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    self.calls_only = true;
+                    Err(unreachable(status))
+                }
+                Err(status) => Err(unreachable(status)),
+                Ok(answers) => Ok(answers.map(|answer| answer.map_err(unreachable)).boxed()),
+            }
+        })
     }
 
     async fn vote(

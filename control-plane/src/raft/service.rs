@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::append::{self, Answers};
 use super::machine::StateMachine;
 use super::types::{FORMAT, Snapshot, SnapshotMeta, TypeConfig, Vote, decode, encode};
 
@@ -21,7 +22,7 @@ pub struct RaftRpc {
 
 impl RaftRpc {
     /// Two clusters that share addresses, one of them restored from a backup of the other, must not mix.
-    fn same_cluster(&self, envelope: &pb::Envelope) -> Result<(), Status> {
+    pub(super) fn same_cluster(&self, envelope: &pb::Envelope) -> Result<(), Status> {
         let (theirs, ours) = (envelope.epoch, self.machine.epoch());
         if theirs == 0 || ours == 0 || theirs == ours {
             return Ok(());
@@ -39,7 +40,7 @@ impl std::fmt::Debug for RaftRpc {
     }
 }
 
-fn open<T: DeserializeOwned>(envelope: &pb::Envelope) -> Result<T, Status> {
+pub(super) fn open<T: DeserializeOwned>(envelope: &pb::Envelope) -> Result<T, Status> {
     decode(&envelope.payload).map_err(|e| Status::invalid_argument(format!("{}: {e}", envelope.kind)))
 }
 
@@ -64,6 +65,12 @@ impl RaftService for RaftRpc {
             "transfer" => seal(&r.kind, &self.raft.handle_transfer_leader(open(&r)?).await.map_err(failed)?),
             other => Err(Status::unimplemented(format!("{other} is not known here"))),
         }
+    }
+
+    type AppendStream = Answers;
+
+    async fn append(&self, r: Request<Streaming<pb::Envelope>>) -> Result<Response<Answers>, Status> {
+        Ok(Response::new(append::answers(self.clone(), r.into_inner())))
     }
 
     async fn snapshot(&self, r: Request<Streaming<pb::Envelope>>) -> Result<Response<pb::Envelope>, Status> {

@@ -1,6 +1,7 @@
 //! What the agents reported, as far as decisions need it: the pure view of the leader's inventory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
 
 use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::{Grant, KongState, NodeStatus, PluginStatus};
@@ -84,6 +85,30 @@ impl Report {
         // Without an Admin API nobody may be there to be asked whether it is ready.
         let serves = kong.state == KongState::Running && (kong.ready || !kong.has_admin_api);
         self.troubled_since = (!serves).then(|| self.troubled_since.unwrap_or(now));
+    }
+}
+
+/// What nodes report of their plugins, one copy of what is equal: in a large fleet most of them say the same at any time.
+#[derive(Debug, Default)]
+pub struct Alike(VecDeque<Weak<Reported>>);
+
+type Reported = BTreeMap<PluginName, PluginStatus>;
+
+/// Different reports that are remembered to be compared with; a rollout makes nodes differ in a few ways at once.
+const DIFFERENT: usize = 16;
+
+impl Alike {
+    /// The same, if any node said so lately.
+    pub fn share(&mut self, said: Arc<Reported>) -> Arc<Reported> {
+        let known = |one: &Weak<Reported>| one.upgrade().filter(|one| *one == said);
+        if let Some((at, one)) = self.0.iter().enumerate().find_map(|(at, one)| Some((at, known(one)?))) {
+            // What was said last is said again next.
+            self.0.swap(0, at);
+            return one;
+        }
+        self.0.push_front(Arc::downgrade(&said));
+        self.0.truncate(DIFFERENT);
+        said
     }
 }
 

@@ -3,6 +3,7 @@
 //! State, step and reports are ordered by node id, so one walk along all three finds what belongs together; with thousands of
 //! nodes that costs a fraction of looking each of them up.
 
+use std::cmp::Ordering;
 use std::collections::btree_map;
 use std::iter::Peekable;
 
@@ -78,7 +79,13 @@ struct Seek<'a, V> {
 
 impl<'a, V> Seek<'a, V> {
     fn to(&mut self, node: &NodeId) -> Option<&'a V> {
-        while self.rest.next_if(|(id, _)| *id < node).is_some() {}
-        self.rest.next_if(|(id, _)| *id == node).map(|(_, value)| value)
+        loop {
+            let (id, value) = *self.rest.peek()?;
+            match id.cmp(node) {
+                Ordering::Less => drop(self.rest.next()),
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => return None,
+            }
+        }
     }
 }

@@ -841,7 +841,7 @@ impl Agent {
                 (None, false) => Stage::Installed,
                 (None, true) => Stage::Absent,
             };
-            status.plugins.insert(
+            std::sync::Arc::make_mut(&mut status.plugins).insert(
                 plugin(),
                 PluginStatus {
                     grant: p.grant,

@@ -44,6 +44,10 @@ impl Server {
                     .collect()
             }),
             operation: Arc::new(|id| Some(ended()).filter(|o| o.id == id)),
+            artifact: Arc::new(|digest| {
+                let lost = Fault::new("ARTIFACT_NOT_FOUND", format!("{digest} is not here"));
+                Box::pin(async { Err(lost) })
+            }),
             audit: Arc::new(|_| Default::default()),
             allowed_hosts: http::hosts_for(address),
             shutdown: shutdown.clone(),

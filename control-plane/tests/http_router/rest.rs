@@ -36,6 +36,7 @@ async fn what_is_not_there_is_404_with_a_code() {
         ("/api/v1/operations/nope", "OPERATION_NOT_FOUND"),
         ("/api/v1/nope", "NOT_FOUND"),
         ("/nope", "NOT_FOUND"),
+        ("/artifacts/0000000000000000000000000000000000000000000000000000000000000000", "ARTIFACT_NOT_FOUND"),
         ("/assets/nope.js", "NOT_FOUND"),
         ("/assets/..%2flive.js", "NOT_FOUND"),
     ] {

@@ -222,6 +222,7 @@ fn agent(sim: &mut Sim<'_>, name: &str, root: &Path, world: &Shared) {
             lua_dir: root.join("lua"),
             drift: Drift::Heal,
             kong: KongSection { reload_interval_ms: 300, ..KongSection::default() },
+            hooks: None,
         };
         let gateway = Arc::new(Kong { node: node.clone(), world: world.clone() });
         let ports = AgentPorts { gateway, network: Arc::new(Simulated) };

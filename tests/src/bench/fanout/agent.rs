@@ -8,7 +8,7 @@ use std::time::Instant;
 use kctl_node_agent::agent::ArtifactSource as _;
 use kctl_node_agent::packages::Packages;
 use kctl_node_agent::session::members::Members;
-use kctl_node_agent::session::{Downloads, Identity, Session};
+use kctl_node_agent::session::{Downloads, Home, Identity, Session};
 use kctl_shared::digest::Digest;
 use kctl_shared::name::PluginName;
 use kctl_shared::network::{Tcp, dialer};
@@ -140,7 +140,7 @@ struct Agent {
     specs: mpsc::Receiver<NodeSpec>,
     accepted: watch::Sender<Option<NodeSpec>>,
     status: watch::Sender<NodeStatus>,
-    current: watch::Receiver<String>,
+    current: watch::Receiver<Home>,
 }
 
 impl Agent {
@@ -154,7 +154,7 @@ impl Agent {
         let (specs, incoming) = mpsc::channel(4);
         let (accepted, accepts) = watch::channel(None);
         let (status, says) = watch::channel(NodeStatus { kong: kong(), ..NodeStatus::default() });
-        let (current, at) = watch::channel(String::new());
+        let (current, at) = watch::channel(Home::default());
         let session = Session {
             identity: Identity {
                 node: format!("gateway-{number:05}"),
@@ -186,7 +186,7 @@ impl Agent {
                     if changed.is_err() {
                         return;
                     }
-                    let home = self.current.borrow_and_update().clone();
+                    let home = self.current.borrow_and_update().grpc.clone();
                     shared.homes.lock().unwrap()[self.number] = home;
                 }
                 spec = self.specs.recv() => {
@@ -214,7 +214,7 @@ impl Agent {
             observed_generation: spec.generation,
             spec_hash: spec.hash(),
             kong: kong(),
-            plugins: answers(&spec),
+            plugins: answers(&spec).into(),
             ..NodeStatus::default()
         };
         self.accepted.send_replace(Some(spec));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kctl_control_plane::desired::node_spec;
-use kctl_control_plane::rollout::fleet::{Fleet, Report};
+use kctl_control_plane::rollout::fleet::{Alike, Fleet, Report};
 use kctl_control_plane::rollout::runbook;
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
 use kctl_control_plane::state::operation::{Operation, OperationKind, Phase, Policy, StepKind, Verdict};
@@ -206,9 +206,11 @@ impl World {
 
     /// Every `nth` node does.
     pub fn answer(&mut self, nth: usize) {
+        let mut alike = Alike::default();
         for id in self.state.nodes.keys().step_by(nth) {
             let spec = node_spec(&self.state, id);
-            let status = NodeStatus { plugins: answers(&spec), kong: kong(), ..NodeStatus::default() };
+            let plugins = alike.share(answers(&spec).into());
+            let status = NodeStatus { plugins, kong: kong(), ..NodeStatus::default() };
             let report = Report { status, boot: 1, last_seen: self.now, ..Report::default() };
             self.fleet.reports.insert(id.clone(), report);
         }

@@ -26,6 +26,7 @@ use kctl_shared::proto::raft::raft_service_server::RaftServiceServer;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, TokioInstant};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::state::{CONTROL_PLANE, ClusterState};
 pub use disk::{Change, Disk, Disks, Record, Sled};
@@ -125,6 +126,8 @@ pub struct Consensus {
     machine: StateMachine,
     proposals: Proposals,
     leadership: watch::Receiver<Leadership>,
+    /// Cancelled when this member ends.
+    ended: CancellationToken,
 }
 
 impl std::fmt::Debug for Consensus {
@@ -178,10 +181,15 @@ impl Consensus {
         let (leadership, led) = watch::channel(Leadership::default());
         tokio::spawn(watch_leadership(raft.clone(), leadership, Duration::from_millis(config.election_ms.1)));
         let proposals = Proposals::start(raft.clone());
-        let service = RaftServiceServer::new(RaftRpc { raft: raft.clone(), machine: machine.clone() })
-            .max_decoding_message_size(network::MAX_MESSAGE)
-            .max_encoding_message_size(network::MAX_MESSAGE);
-        Ok((Self { id: config.id, raft, machine, proposals, leadership: led }, service))
+        let ended = CancellationToken::new();
+        let service = RaftServiceServer::new(RaftRpc {
+            raft: raft.clone(),
+            machine: machine.clone(),
+            ended: ended.clone(),
+        })
+        .max_decoding_message_size(network::MAX_MESSAGE)
+        .max_encoding_message_size(network::MAX_MESSAGE);
+        Ok((Self { id: config.id, raft, machine, proposals, leadership: led, ended }, service))
     }
 
     pub fn id(&self) -> u64 {
@@ -289,6 +297,7 @@ impl Consensus {
     }
 
     pub async fn shutdown(&self) {
+        self.ended.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end cleanly");
         }

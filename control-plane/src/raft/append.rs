@@ -51,7 +51,16 @@ pub(super) fn answers(rpc: RaftRpc, incoming: Streaming<pb::Envelope>) -> Answer
     let refused: Arc<Mutex<Option<Status>>> = Arc::default();
     let raft = rpc.raft.clone();
     let requests = stream::unfold((rpc, incoming, refused.clone()), |(rpc, mut incoming, refused)| async {
-        let message = incoming.message().await.ok().flatten()?;
+        // Both are cancel-safe; nothing is asked of the stream after the first.
+        let message = tokio::select! {
+            () = rpc.ended.cancelled() => {
+                // Told as an error, so that the leader does not open the next one at once.
+                let ended = Status::unavailable("this member ends");
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+                return None;
+            }
+            message = incoming.message() => message.ok().flatten()?,
+        };
         let request = rpc.same_cluster(&message).and_then(|()| open::<AppendEntriesRequest<_>>(&message));
         match request {
             Ok(request) => Some((request, (rpc, incoming, refused))),

@@ -21,10 +21,12 @@ use kctl_shared::mutant;
 
 use super::disk::{Change, Disk, Record, SledDisk, corrupt};
 
-/// Bytes of the file. About 10,000 entries of one small command each; read in full when a member starts.
-const SIZE: usize = 8 << 20;
+/// Bytes of the file. Thousands of entries of one small command each; read in full when a member starts.
+const SIZE: usize = 4 << 20;
 /// Length, checksum, pass, number in the pass.
 const HEADER: usize = 4 + 4 + 8 + 4;
+/// Where in a header the pass stands.
+const OF: std::ops::Range<usize> = 8..16;
 /// Records begin at multiples of this, so that they can be looked for.
 const GRID: usize = 64;
 /// Where sled keeps the number of the present pass. A member that knows of no journal refuses the store because of it.
@@ -229,7 +231,11 @@ fn read(bytes: &[u8], pass: u64) -> io::Result<Vec<Vec<Change>>> {
         at = (at + HEADER + body.len()).next_multiple_of(GRID);
     }
     // Records are written one after the other, each when the one before is on the disk.
-    let later = (at..bytes.len()).step_by(GRID).any(|at| open(&bytes[at..], pass).is_some());
+    let mark = pass.to_be_bytes();
+    let behind = bytes[at.min(bytes.len())..].chunks_exact(GRID);
+    // Most of what is there is of another pass, and a member that starts is waited for.
+    let starts = (at..).step_by(GRID).zip(behind).filter(|(_, chunk)| chunk[OF] == mark);
+    let later = starts.map(|(at, _)| at).any(|at| open(&bytes[at..], pass).is_some());
     if later { Err(damaged("is damaged before its end")) } else { Ok(all) }
 }
 

@@ -5,6 +5,7 @@ use kctl_shared::proto::raft::{self as pb, raft_service_server::RaftService};
 use openraft::Raft;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Answers};
@@ -18,6 +19,8 @@ const MAX_SNAPSHOT: usize = 512 * 1024 * 1024;
 pub struct RaftRpc {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
     pub(super) machine: StateMachine,
+    /// The member ends: a stream of entries would hold on to its stores until the leader has something to send.
+    pub(super) ended: CancellationToken,
 }
 
 impl RaftRpc {

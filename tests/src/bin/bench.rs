@@ -7,10 +7,6 @@ use clap::{Parser, ValueEnum};
 use kctl_tests::bench::writes::member;
 use kctl_tests::bench::{agent, commands, fanout, memory, plan, sibling, unpack, writes};
 
-/// As a member has it, which this is when it is called as one.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// The agent's loop against the bare loop of Kong's commands.

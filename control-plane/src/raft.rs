@@ -184,7 +184,7 @@ impl Consensus {
         let ended = CancellationToken::new();
         let service = RaftServiceServer::new(RaftRpc {
             raft: raft.clone(),
-            machine: machine.clone(),
+            epoch: machine.epoch_only(),
             ended: ended.clone(),
         })
         .max_decoding_message_size(network::MAX_MESSAGE)

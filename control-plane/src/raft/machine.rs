@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use futures_util::{Stream, StreamExt as _};
 use kctl_shared::fault::Fault;
@@ -70,6 +70,22 @@ fn apply_one(state: &mut ClusterState, at: LogStamp, who: Option<&str>, command:
     (outcome, concerns)
 }
 
+/// The epoch of a machine, without holding on to it or its disk: a connection may outlive the member.
+#[derive(Clone)]
+pub(super) struct Epoch(Weak<RwLock<Machine>>);
+
+impl Epoch {
+    /// As [`StateMachine::epoch`]; 0 when there is no machine any more.
+    pub(super) fn now(&self) -> u64 {
+        self.0.upgrade().map_or(0, |machine| epoch(&machine))
+    }
+}
+
+fn epoch(machine: &RwLock<Machine>) -> u64 {
+    let machine = machine.read().unwrap_or_else(PoisonError::into_inner);
+    if machine.applied.is_some() { machine.state.epoch } else { 0 }
+}
+
 impl std::fmt::Debug for StateMachine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("StateMachine")
@@ -113,8 +129,11 @@ impl StateMachine {
 
     /// Of the cluster this member belongs to; 0 while it belongs to none.
     pub(super) fn epoch(&self) -> u64 {
-        let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
-        if machine.applied.is_some() { machine.state.epoch } else { 0 }
+        epoch(&self.machine)
+    }
+
+    pub(super) fn epoch_only(&self) -> Epoch {
+        Epoch(Arc::downgrade(&self.machine))
     }
 
     /// # Errors

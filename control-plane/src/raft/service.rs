@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Answers};
-use super::machine::StateMachine;
+use super::machine::{Epoch, StateMachine};
 use super::types::{FORMAT, Snapshot, SnapshotMeta, TypeConfig, Vote, decode, encode};
 
 /// A snapshot larger than this is not taken into memory.
@@ -18,7 +18,7 @@ const MAX_SNAPSHOT: usize = 512 * 1024 * 1024;
 #[derive(Clone)]
 pub struct RaftRpc {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
-    pub(super) machine: StateMachine,
+    pub(super) epoch: Epoch,
     /// The member ends: a stream of entries would hold on to its stores until the leader has something to send.
     pub(super) ended: CancellationToken,
 }
@@ -26,7 +26,7 @@ pub struct RaftRpc {
 impl RaftRpc {
     /// Two clusters that share addresses, one of them restored from a backup of the other, must not mix.
     pub(super) fn same_cluster(&self, envelope: &pb::Envelope) -> Result<(), Status> {
-        let (theirs, ours) = (envelope.epoch, self.machine.epoch());
+        let (theirs, ours) = (envelope.epoch, self.epoch.now());
         if theirs == 0 || ours == 0 || theirs == ours {
             return Ok(());
         }

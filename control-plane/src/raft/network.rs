@@ -32,6 +32,9 @@ pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 pub(crate) const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(1), keepalive: Duration::from_secs(1) };
 
+/// After no stream could be opened to a peer, before the next one is tried.
+const REST: Duration = Duration::from_millis(100);
+
 #[derive(Clone)]
 pub(super) struct Network {
     pub dialer: Dialer,
@@ -115,7 +118,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                     self.calls_only = true;
                     Err(unreachable(status))
                 }
-                Err(status) => Err(unreachable(status)),
+                Err(status) => {
+                    // The library rests in the stream of requests, which nobody asks for any where there is no connection.
+                    tokio::time::sleep(REST).await;
+                    Err(unreachable(status))
+                }
                 Ok(answers) => Ok(answers.map(|answer| answer.map_err(unreachable)).boxed()),
             }
         })

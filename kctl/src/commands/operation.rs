@@ -103,7 +103,7 @@ pub fn describe(view: &OperationView) -> String {
     for step in &view.steps {
         let wave = if step.wave > 0 { step.wave.to_string() } else { "-".into() };
         let mut nodes: Vec<_> = step.nodes.iter().map(|n| format!("{} {}", n.node, n.status)).collect();
-        if step.forgotten > 0 && !(nodes.is_empty() && !step.summary.is_empty()) {
+        if step.forgotten > 0 && (!nodes.is_empty() || step.summary.is_empty()) {
             nodes.push(format!("{} not kept one by one", step.forgotten));
         }
         let nodes = if nodes.is_empty() { step.summary.clone() } else { nodes.join(", ") };

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, request};
 use crate::rollout::fleet::{Refused, Why};
 use crate::state::Command;
-use crate::state::duty::{GroupChange, NodeChange, is_behind};
+use crate::state::duty::{GroupChange, NodeChange, is_behind, unknown};
 use crate::state::window::Window;
 
 impl Api {
@@ -63,9 +63,7 @@ impl Api {
         let stranger =
             self.hub.consensus.with_state(|s| nodes.iter().find(|n| !s.nodes.contains_key(*n)).cloned());
         match stranger {
-            Some(node) => {
-                Err(Fault::new("NODE_NOT_FOUND", format!("there is no node {node}")).hint("kctl node list"))
-            }
+            Some(node) => Err(unknown(&node)),
             None => Ok(nodes),
         }
     }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, request};
 use crate::inventory::Ask;
 use crate::rollout::fleet::{Refused, Why};
+use crate::state::duty::unknown;
 
 /// An agent packs and sends a plugin within this.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -48,9 +49,7 @@ impl Api {
     async fn collected(&self, node: &str, plugin: &str) -> Result<v1::CollectResponse, Fault> {
         let (node, plugin) = (request::node(node)?, request::plugin(plugin)?);
         let group = self.hub.consensus.with_state(|s| s.nodes.get(&node).map(|n| n.group.clone()));
-        let group = group.ok_or_else(|| {
-            Fault::new("NODE_NOT_FOUND", format!("there is no node {node}")).hint("kctl node list")
-        })?;
+        let group = group.ok_or_else(|| unknown(&node))?;
         let ids: Vec<NodeId> =
             self.hub.consensus.with_state(|s| s.nodes_of(&group).map(|(id, _)| id.clone()).collect());
         let found = |id: &NodeId| {
@@ -133,8 +132,7 @@ impl NodeService for Api {
         self.as_leader().await?;
         let id = request::node(&r.into_inner().id).map_err(|f| self.fail(&f))?;
         if !self.hub.consensus.with_state(|s| s.nodes.contains_key(&id)) {
-            let fault = Fault::new("NODE_NOT_FOUND", format!("there is no node {id}")).hint("kctl node list");
-            return Err(self.fail(&fault));
+            return Err(self.fail(&unknown(&id)));
         }
         Ok(Response::new(self.node_view(&id)))
     }

@@ -142,12 +142,16 @@ pub(crate) fn applier_report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport,
     (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
 }
 
+/// Whether the node is one of the cluster's and can be given work on Kong's Admin API now.
+fn is_at_hand(round: &Round<'_>, node: &NodeId) -> bool {
+    round.state.nodes.contains_key(node) && round.fleet.can_apply(node, round.now)
+}
+
 /// Whether the node can do what there is to do: an entity can be re-created only where the plugin is listed.
 fn is_able(round: &Round<'_>, node: &NodeId) -> bool {
     let attaches = round.operation.entity_work() == Some(EntityWork::Attach);
     let stage = || Some(round.heard(node)?.status.plugins.get(&round.operation.plugin)?.stage);
-    let known = round.state.nodes.contains_key(node);
-    known && round.fleet.can_apply(node, round.now) && (!attaches || stage() == Some(Stage::Enabled))
+    is_at_hand(round, node) && (!attaches || stage() == Some(Stage::Enabled))
 }
 
 /// Until when a node may still act on the task that it had.
@@ -164,8 +168,7 @@ fn keep_applier(round: &mut Round<'_>, appliers: &mut BTreeSet<NodeId>) -> Optio
             return None;
         }
         // One that lives but lacks the plugin has re-created nothing; it is told, and asked about before the end.
-        let lives =
-            round.state.nodes.contains_key(&applier.node) && round.fleet.can_apply(&applier.node, round.now);
+        let lives = is_at_hand(round, &applier.node);
         if !lives && round.now < busy_until(round, &applier.node) {
             let message =
                 format!("{} worked on plugin configurations and its lease has not run out", applier.node);

@@ -7,7 +7,7 @@ use kctl_shared::spec::{Failure, KongState};
 use kctl_shared::time::Timestamp;
 
 use super::fleet::{GRACE_MS, Liveness};
-use super::{Round, WaitingOn, barrier};
+use super::{Round, WaitingOn, barrier, limits};
 use crate::state::command::Command;
 use crate::state::operation::{Cause, Hold, NodeStep, Step, StepKind};
 
@@ -132,7 +132,7 @@ fn trouble(
 pub(crate) fn held(id: &str, hold: &Hold) -> WaitingOn {
     let (reason, message) = match &hold.cause {
         Cause::Person { reason } => {
-            let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            let why = limits::because(reason);
             ("PAUSED", format!("paused by a person{why}; go on: kctl operation resume {id}"))
         }
         Cause::Wave(1) => (

@@ -4,15 +4,17 @@ use kctl_shared::name::NodeId;
 use kctl_shared::spec::{KongState, NodeStatus, Stage};
 
 use super::fleet::Fleet;
+use super::walk::present;
 use super::{Round, WaitingOn};
 use crate::state::command::Command;
 use crate::state::duty::NodeChange;
-use crate::state::model::{ClusterState, Hold, Leaving, Node};
+use crate::state::model::{ClusterState, Leaving, Node};
 use crate::state::operation::{Phase, StepKind};
 use crate::state::window;
 
-fn because(hold: &Hold) -> String {
-    if hold.reason.is_empty() { String::new() } else { format!(" ({})", hold.reason) }
+/// A person's reason behind what they did, if they gave one.
+pub(crate) fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
 }
 
 /// Why nothing new may begin in the operation's group, if so. The way back goes on outside of windows.
@@ -23,7 +25,8 @@ pub(crate) fn closed(round: &Round<'_>, kind: StepKind) -> Option<WaitingOn> {
         Some(WaitingOn { node: None, reason: reason.into(), message, since })
     };
     if let Some(hold) = &group.hold {
-        let message = format!("group {name} is held{}; go on: kctl group unhold {name}", because(hold));
+        let message =
+            format!("group {name} is held{}; go on: kctl group unhold {name}", because(&hold.reason));
         return waiting("GROUP_HELD", message, hold.since);
     }
     let serves = kind.reloads() || kind == StepKind::Detach;
@@ -42,7 +45,7 @@ pub(crate) fn held(node: &NodeId, record: Option<&Node>) -> Option<WaitingOn> {
     let hold = record?.hold.as_ref()?;
     let message = format!(
         "node {node} is held{}; go on: kctl node unhold {node}, or without it: kctl operation excuse",
-        because(hold)
+        because(&hold.reason)
     );
     Some(WaitingOn { node: Some(node.clone()), reason: "NODE_HELD".into(), message, since: hold.since })
 }
@@ -51,7 +54,7 @@ pub(crate) fn held(node: &NodeId, record: Option<&Node>) -> Option<WaitingOn> {
 pub(crate) fn forget_left(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
     let done = |(node, record): (&NodeId, &Node)| {
         let leaving = record.leaving.as_ref()?;
-        let report = fleet.reports.get(node).filter(|r| r.boot == record.boot)?;
+        let report = present(Some(record), fleet.reports.get(node))?;
         let change = NodeChange::Forget { proof: proof(leaving, &report.status)? };
         Some(Command::ChangeNode { node: node.clone(), change, reason: leaving.reason.clone() })
     };

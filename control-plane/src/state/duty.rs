@@ -90,7 +90,8 @@ impl GroupChange {
     }
 }
 
-fn unknown(node: &NodeId) -> Rejection {
+/// `NODE_NOT_FOUND`.
+pub fn unknown(node: &NodeId) -> Rejection {
     Rejection::new("NODE_NOT_FOUND", format!("there is no node {node}")).hint("kctl node list")
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::{EntityTask, HoldSpec, NodeSpec, PluginSpec};
 
+use crate::state::leftovers;
 use crate::state::model::{ClusterState, Plugin};
 use crate::state::operation::{EntityWork, Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 
@@ -49,6 +50,9 @@ pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
         if let Some(task) = operation.and_then(|o| entity_task(o, node)) {
             spec.task = Some(task);
         }
+    }
+    if spec.task.is_none() && !group.leftovers.is_empty() {
+        spec.task = leftovers::watch(state, &record.group, group, node);
     }
     spec
 }

@@ -119,6 +119,7 @@ impl Sources<'_> {
         }
         if let Some(node) = self.state.nodes.get(id) {
             duty::of(id, node, self.fleet, liveness, &mut view);
+            view.conditions.extend(duty::left_over(self.state, id, self.fleet));
         }
         let Some(status) = self.fleet.status(id) else { return view };
         view.kong_version = status.kong.version.clone();

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use kctl_tests::cluster::{Cluster, Ran, hold, signal};
+use kctl_tests::cluster::{Cluster, Ran, hold, request, signal};
 use kctl_tests::{plugins, until};
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 fn install(cluster: &Cluster, path: &Path, more: &[&str]) -> Ran {
     cluster.kctl(&[&["plugin", "install", path.to_str().unwrap(), "--all-nodes"], more].concat())
@@ -129,13 +130,13 @@ fn people_pause_promote_abort_and_excuse() {
     let tried = cluster.json(&["operation", "promote", &id, "--dry-run"]);
     assert_eq!(tried["phase"], "Progressing");
     assert_eq!(cluster.operation(&id)["phase"], "Paused", "a dry run changes nothing");
-    let request = "0192f000-0000-7000-8000-000000000001";
+    let same = "0192f000-0000-7000-8000-000000000001";
     for _ in 0..2 {
-        let ran = step_in(&cluster, &["promote", &id, "--request-id", request]);
+        let ran = step_in(&cluster, &["promote", &id, "--request-id", same]);
         assert_eq!(ran.code, 0, "{ran:?}");
     }
     assert_eq!(loaded(&cluster, "calm"), 3);
-    refused(&step_in(&cluster, &["pause", &id, "--request-id", request]), "REQUEST_ID_REUSED");
+    refused(&step_in(&cluster, &["pause", &id, "--request-id", same]), "REQUEST_ID_REUSED");
 
     // Paused while it bakes, resumed, and promoted.
     let slow = ["--canary", "1", "--bake", "10m"];
@@ -190,6 +191,20 @@ fn people_pause_promote_abort_and_excuse() {
     assert_eq!(step_in(&cluster, &["excuse", &id, "--node", "kong-2", "-m", "gone"]).code, 0);
     assert_eq!(cluster.wait_ended(&id, 90)["partial"], true);
     assert_eq!(loaded(&cluster, "calm"), 1);
+    // Meanwhile somebody uses the plugin through the node that still has it: told, until it is mended.
+    let told = || {
+        let nodes = cluster.json(&["node", "list"]).to_string();
+        assert!(nodes.contains("LEFT_OVER"), "{nodes}");
+        nodes.contains("REFERENCED_AFTER_REMOVAL")
+    };
+    assert!(!told());
+    let plugins = format!("{}/plugins", cluster.node("kong-2")["admin"].as_str().unwrap());
+    let (code, entity) = request(Method::POST, &plugins, Some(json!({"name": "calm"}))).unwrap();
+    assert_eq!(code, 201, "{entity}");
+    until("the entity to be told of", 60, || told().then_some(()));
+    let entity = format!("{plugins}/{}", entity["id"].as_str().unwrap());
+    assert_eq!(request(Method::DELETE, &entity, None).unwrap().0, 204);
+    until("the entity's end to be seen", 60, || (!told()).then_some(()));
     signal(&agent, "CONT");
     until("the excused node to be rid of it", 60, || {
         let node = cluster.node("kong-2");

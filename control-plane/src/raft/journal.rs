@@ -2,59 +2,72 @@
 //!
 //! sled hands each flush to a thread of its own, waits for the disk to write, and grows its file, so that the fdatasync behind it
 //! has the file system's metadata to write too. The journal is a file of fixed size that was written once in full: a record goes
-//! where bytes already are. Before it is full, what came of all its records goes to sled in one durable write, as one that was
-//! put and deleted meanwhile never does.
+//! where bytes already are. It has two halves. When one is full, records go to the other one, and a thread brings what came of
+//! the full one to sled in one durable write, as one that was put and deleted meanwhile never does.
 //!
-//! A journal is used over and over. Each *pass* has a number drawn at random, which sled keeps in the same write that took in
-//! the pass before; records of any other pass are leftovers. The first record that is not whole is the end: one that was
-//! under way when the power was cut was acknowledged to nobody. If one of the same pass stands behind it, it is damage.
+//! The halves are used over and over. What stands in one is a *pass*; each has the number after that of the one before, and sled
+//! keeps that of the oldest pass it has not taken in, in the same write that takes in the pass before. Records of any other pass
+//! are leftovers. The first record that is not whole is the end: one that was under way when the power was cut was acknowledged
+//! to nobody. If one of the same pass stands behind it, or one of the next pass that is not its successor, it is damage.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
 
 use super::disk::{Change, Disk, Record, SledDisk, corrupt};
 
-/// Bytes of the file. Thousands of entries of one small command each; read in full when a member starts.
-const SIZE: usize = 4 << 20;
-/// Length, checksum, pass, number in the pass.
+/// Bytes of each half. Thousands of entries of one small command each; read in full when a member starts.
+const HALF: usize = 4 << 20;
+/// Length, checksum, pass, number.
 const HEADER: usize = 4 + 4 + 8 + 4;
 /// Where in a header the pass stands.
 const OF: std::ops::Range<usize> = 8..16;
 /// Records begin at multiples of this, so that they can be looked for.
 const GRID: usize = 64;
-/// Where sled keeps the number of the present pass. A member that knows of no journal refuses the store because of it.
+/// Where sled keeps the number of the oldest pass it lacks. A member that knows of no journal refuses the store because of it.
 const PASS: &[u8] = b"m/journal";
 
+/// What came of records; `None`: deleted.
+type Net = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 pub struct Journal {
-    sled: SledDisk,
+    sled: Arc<SledDisk>,
     file: File,
-    size: usize,
-    present: Mutex<Pass>,
+    half: usize,
+    present: Mutex<Present>,
 }
 
 #[derive(Default)]
-struct Pass {
-    id: u64,
-    /// Records in it, and where the next one goes.
-    records: u32,
+struct Present {
+    pass: u64,
+    /// Which half it stands in, and where in it the next record goes.
+    second: bool,
     end: usize,
-    /// What came of them; `None`: deleted.
-    net: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The next record's; goes on from pass to pass.
+    number: u32,
+    net: Net,
+    /// Brings the pass before to sled.
+    settling: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl Pass {
+impl Present {
     fn keep(&mut self, changes: Vec<Change>) {
         self.net.extend(changes.into_iter().map(|change| match change {
             Change::Put(key, value) => (key, Some(value)),
             Change::Delete(key) => (key, None),
         }));
+    }
+
+    fn settled(&mut self) -> io::Result<()> {
+        let Some(settling) = self.settling.take() else { return Ok(()) };
+        settling.join().unwrap_or_else(|_| Err(io::Error::other("sled did not take the journal")))
     }
 }
 
@@ -68,75 +81,119 @@ impl Journal {
     /// # Errors
     /// As [`SledDisk::open`].
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        Self::with_size(path, SIZE)
+        Self::with_half(path, HALF)
     }
 
-    fn with_size(path: &Path, size: usize) -> Result<Self, Fault> {
-        let sled = SledDisk::open(path)?;
+    fn with_half(path: &Path, half: usize) -> Result<Self, Fault> {
+        let sled = Arc::new(SledDisk::open(path)?);
         let unusable = |e: io::Error| corrupt(path, e);
         let name = path.join("journal");
         let known = sled.scan(PASS).map_err(unusable)?.into_iter().next();
-        let mut pass = Pass::default();
+        let mut present = Present::default();
         let file = if let Some((_, id)) = known {
             let id = id.try_into().map_err(|_| corrupt(path, "the journal's pass is no number"))?;
-            pass.id = u64::from_be_bytes(id);
             let file = File::options().read(true).write(true).open(&name).map_err(unusable)?;
-            let mut bytes = vec![0; size];
+            grow(&file, 2 * half).map_err(unusable)?;
+            let mut bytes = vec![0; 2 * half];
             file.read_exact_at(&mut bytes, 0).map_err(unusable)?;
-            for changes in read(&bytes, pass.id).map_err(unusable)? {
-                pass.keep(changes);
+            let (first, second) = bytes.split_at(half);
+            let pass = u64::from_be_bytes(id);
+            for changes in read_both([first, second], pass).map_err(unusable)? {
+                present.keep(changes);
             }
+            // Neither it nor the next one begins again.
+            present.pass = pass.wrapping_add(1);
             file
         } else {
-            create(&name, path, size).map_err(unusable)?
+            present.pass = rand::random();
+            create(&name, path, 2 * half).map_err(unusable)?
         };
-        let journal = Self { sled, file, size, present: Mutex::new(pass) };
+        let journal = Self { sled, file, half, present: Mutex::new(present) };
         let mut present = journal.present.lock().unwrap_or_else(PoisonError::into_inner);
         journal.settle(&mut present).map_err(unusable)?;
         drop(present);
         Ok(journal)
     }
 
-    /// Everything to sled, and a new pass.
-    fn settle(&self, pass: &mut Pass) -> io::Result<()> {
-        let id = rand::random::<u64>();
-        let net = std::mem::take(&mut pass.net).into_iter().map(|(key, value)| match value {
+    /// Begins the next pass in the other half; returns what is to be brought to sled first.
+    fn turn(present: &mut Present) -> Vec<Change> {
+        let net = std::mem::take(&mut present.net).into_iter().map(|(key, value)| match value {
             Some(value) => Change::Put(key, value),
             None => Change::Delete(key),
         });
-        let next = Change::Put(PASS.to_vec(), id.to_be_bytes().to_vec());
-        self.sled.write(net.chain([next]).collect())?;
-        *pass = Pass { id, ..Pass::default() };
+        present.pass = present.pass.wrapping_add(1);
+        (present.second, present.end) = (!present.second, 0);
+        net.chain([Change::Put(PASS.to_vec(), present.pass.to_be_bytes().to_vec())]).collect()
+    }
+
+    /// Everything to sled.
+    fn settle(&self, present: &mut Present) -> io::Result<()> {
+        present.settled()?;
+        self.sled.write(Self::turn(present))
+    }
+
+    /// As [`Self::settle`], while the next records come; the half that they go to is free when it is called.
+    fn settle_aside(&self, present: &mut Present) -> io::Result<()> {
+        present.settled()?;
+        let (sled, changes) = (self.sled.clone(), Self::turn(present));
+        let named = std::thread::Builder::new().name("raft-journal".into());
+        present.settling = Some(named.spawn(move || sled.write(changes))?);
         Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let present = self.present.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What sled did not take is in the journal; but the store must be free for whoever opens it next.
+        if let Err(error) = present.settled() {
+            tracing::error!(%error, "the journal stays as it is");
+        }
     }
 }
 
 impl Disk for Journal {
     fn write(&self, changes: Vec<Change>) -> io::Result<()> {
         let mut guard = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let pass = &mut *guard;
+        let present = &mut *guard;
         let body = encode(&changes);
-        if pass.end + HEADER + body.len() > self.size {
-            pass.keep(changes);
-            return self.settle(pass);
+        if HEADER + body.len() > self.half {
+            present.keep(changes);
+            return self.settle(present);
         }
-        let record = seal(pass.id, pass.records, &body);
-        self.file.write_all_at(&record, pass.end as u64)?;
-        pass.records += 1;
-        pass.end = (pass.end + record.len()).next_multiple_of(GRID);
-        pass.keep(changes);
+        if present.end + HEADER + body.len() > self.half {
+            self.settle_aside(present)?;
+        }
+        let record = seal(present.pass, present.number, &body);
+        let start = if present.second { self.half } else { 0 };
+        self.file.write_all_at(&record, (start + present.end) as u64)?;
+        present.number = present.number.wrapping_add(1);
+        present.end = (present.end + record.len()).next_multiple_of(GRID);
+        present.keep(changes);
         if mutant::is("no-fdatasync") { Ok(()) } else { self.file.sync_data() }
     }
 
     fn scan(&self, prefix: &[u8]) -> io::Result<Vec<Record>> {
-        let mut pass = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if pass.records > 0 {
-            self.settle(&mut pass)?;
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.net.is_empty() {
+            present.settled()?;
+        } else {
+            self.settle(&mut present)?;
         }
         let mut records = self.sled.scan(prefix)?;
         records.retain(|(key, _)| key != PASS);
         Ok(records)
     }
+}
+
+/// One that had no second half yet is given one.
+fn grow(file: &File, size: usize) -> io::Result<()> {
+    let present = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    if present < size {
+        file.write_all_at(&vec![0; size - present], present as u64)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Writes all of it, so that no later write has to find a place for itself.
@@ -220,23 +277,54 @@ fn open(bytes: &[u8], pass: u64) -> Option<(u32, &[u8])> {
     (u32::from_be_bytes(*sum) == checksum(pass, number, body)).then_some((number, body))
 }
 
-/// The changes of each record of `pass`.
-fn read(bytes: &[u8], pass: u64) -> io::Result<Vec<Vec<Change>>> {
-    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the journal {what}"));
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the journal {what}"))
+}
+
+/// The changes of each record of `pass`, and of the one after it, which stands in the other half.
+fn read_both(halves: [&[u8]; 2], pass: u64) -> io::Result<Vec<Vec<Change>>> {
+    let next = pass.wrapping_add(1);
+    let begins = |half: &&[u8]| open(half, pass).is_some();
+    let (Some(here), there) = (halves.iter().find(|h| begins(h)), halves.iter().find(|h| !begins(h))) else {
+        // Nothing of either is there.
+        for (half, pass) in halves.iter().flat_map(|half| [(half, pass), (half, next)]) {
+            if open(half, pass).is_some() || is_in(half, pass) {
+                return Err(damaged("is damaged where it begins"));
+            }
+        }
+        return Ok(Vec::new());
+    };
+    let mut number = open(here, pass).map_or(0, |(number, _)| number);
+    let mut all = read(here, pass, &mut number)?;
+    let Some(there) = there else { return Err(damaged("holds a pass twice")) };
+    if open(there, next).is_some_and(|(first, _)| first != number) {
+        return Err(damaged("is damaged where it goes on"));
+    }
+    all.extend(read(there, next, &mut number)?);
+    Ok(all)
+}
+
+/// The changes of each record of `pass`, beginning with `number`, which is then that of the next record.
+fn read(bytes: &[u8], pass: u64, number: &mut u32) -> io::Result<Vec<Vec<Change>>> {
     let (mut at, mut all) = (0, Vec::new());
-    while let Some((number, body)) = open(&bytes[at.min(bytes.len())..], pass)
-        && number as usize == all.len()
+    while let Some((stands, body)) = open(&bytes[at.min(bytes.len())..], pass)
+        && stands == *number
     {
         all.push(decode(body).ok_or_else(|| damaged("holds a record of no known form"))?);
         at = (at + HEADER + body.len()).next_multiple_of(GRID);
+        *number = number.wrapping_add(1);
     }
     // Records are written one after the other, each when the one before is on the disk.
-    let mark = pass.to_be_bytes();
-    let behind = bytes[at.min(bytes.len())..].chunks_exact(GRID);
-    // Most of what is there is of another pass, and a member that starts is waited for.
-    let starts = (at..).step_by(GRID).zip(behind).filter(|(_, chunk)| chunk[OF] == mark);
-    let later = starts.map(|(at, _)| at).any(|at| open(&bytes[at..], pass).is_some());
+    let later = is_in(&bytes[at.min(bytes.len())..], pass);
     if later { Err(damaged("is damaged before its end")) } else { Ok(all) }
+}
+
+/// Whether a whole record of `pass` begins anywhere.
+fn is_in(bytes: &[u8], pass: u64) -> bool {
+    let mark = pass.to_be_bytes();
+    // Most of what is there is of another pass, and a member that starts is waited for.
+    let starts = (0..).step_by(GRID).zip(bytes.chunks_exact(GRID)).filter(|(_, chunk)| chunk[OF] == mark);
+    starts.map(|(at, _)| at).any(|at: usize| open(&bytes[at..], pass).is_some())
 }
 
 #[cfg(test)]
@@ -248,7 +336,20 @@ mod tests {
     }
 
     fn small(path: &Path) -> Journal {
-        Journal::with_size(path, 16 << 10).unwrap()
+        Journal::with_half(path, 16 << 10).unwrap()
+    }
+
+    /// Where the next record goes.
+    fn place(journal: &Journal) -> usize {
+        let present = journal.present.lock().unwrap();
+        present.end + if present.second { journal.half } else { 0 }
+    }
+
+    fn flip(dir: &Path, at: usize) {
+        let file = File::options().read(true).write(true).open(dir.join("journal")).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at as u64).unwrap();
+        file.write_all_at(&[!byte[0]], at as u64).unwrap();
     }
 
     fn keys(journal: &Journal) -> Vec<u32> {
@@ -272,25 +373,58 @@ mod tests {
 
     #[test]
     fn a_record_under_way_at_the_cut_is_none_and_damage_before_the_end_is_told() {
-        for (flip, keeps) in [(None, Some(10)), (Some(9), Some(9)), (Some(4), None), (Some(0), None)] {
+        for (damage, keeps) in [(None, Some(10)), (Some(9), Some(9)), (Some(4), None), (Some(0), None)] {
             let temp = tempfile::tempdir().unwrap();
             let journal = Journal::open(temp.path()).unwrap();
             let mut starts = Vec::new();
             for n in 0..10 {
-                starts.push(journal.present.lock().unwrap().end);
+                starts.push(place(&journal));
                 journal.write(vec![put(n)]).unwrap();
             }
             drop(journal);
-            if let Some(n) = flip {
-                let file = File::options().write(true).open(temp.path().join("journal")).unwrap();
-                file.write_all_at(b"x", (starts[n] + HEADER + 9) as u64).unwrap();
+            if let Some(n) = damage {
+                flip(temp.path(), starts[n] + HEADER + 9);
             }
             let reopened = Journal::open(temp.path());
             match keeps {
                 Some(count) => assert_eq!(keys(&reopened.unwrap()), (0..count).collect::<Vec<_>>()),
-                None => assert_eq!(reopened.err().unwrap().code, "STORE_CORRUPT", "{flip:?}"),
+                None => assert_eq!(reopened.err().unwrap().code, "STORE_CORRUPT", "{damage:?}"),
             }
         }
+    }
+
+    /// As if the power had been cut before sled took in what is in the journal: its files as they were, beside the journal.
+    #[test]
+    fn two_passes_that_sled_lacks_are_read_and_damage_between_them_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, before) = (temp.path().join("a"), temp.path().join("before"));
+        drop(small(&dir));
+        let copy = |from: &Path, to: &Path| {
+            assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+        };
+        copy(&dir, &before);
+        let (journal, mut last) = (small(&dir), 0);
+        // Opening begins a pass: what sled knows then is what it knew before.
+        std::fs::remove_dir_all(&before).unwrap();
+        copy(&dir, &before);
+        let first = place(&journal) / journal.half;
+        let mut count = 0;
+        while place(&journal) / journal.half == first || count % 10 != 0 {
+            let at = place(&journal);
+            journal.write(vec![put(count)]).unwrap();
+            if place(&journal) / journal.half == first {
+                last = at;
+            }
+            count += 1;
+        }
+        drop(journal);
+        std::fs::copy(dir.join("journal"), before.join("journal")).unwrap();
+        let damaged = temp.path().join("damaged");
+        copy(&before, &damaged);
+        assert_eq!(keys(&small(&before)), (0..count).collect::<Vec<_>>());
+        assert_eq!(keys(&small(&before)), (0..count).collect::<Vec<_>>());
+        flip(&damaged, last + HEADER + 9);
+        assert_eq!(Journal::with_half(&damaged, 16 << 10).err().unwrap().code, "STORE_CORRUPT");
     }
 
     #[test]
@@ -310,10 +444,10 @@ mod tests {
     fn what_is_too_large_for_the_journal_goes_past_it() {
         let temp = tempfile::tempdir().unwrap();
         let journal = Journal::open(temp.path()).unwrap();
-        let large = Change::Put(vec![1], vec![5; SIZE]);
+        let large = Change::Put(vec![1], vec![5; HALF]);
         journal.write(vec![Change::Put(vec![0], vec![1]), large]).unwrap();
         drop(journal);
         let records = Journal::open(temp.path()).unwrap().scan(b"").unwrap();
-        assert_eq!(records.iter().map(|(_, value)| value.len()).collect::<Vec<_>>(), [1, SIZE]);
+        assert_eq!(records.iter().map(|(_, value)| value.len()).collect::<Vec<_>>(), [1, HALF]);
     }
 }

@@ -230,6 +230,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                         Outcomes::default()
                     }
                     EntryPayload::Normal(batch) => {
+                        let batch = Arc::unwrap_or_clone(batch.0);
                         let stamp = |offset| LogStamp { index, offset, proposed_at: batch.proposed_at };
                         let who = batch.by.into_iter().map(Some).chain(std::iter::repeat(None));
                         let commands = batch.commands.into_iter().zip(who).zip(0..);

@@ -9,7 +9,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::machine::StateMachine;
-use super::types::{CommandBatch, MemberAddress, Outcome, TypeConfig};
+use super::types::{CommandBatch, Commands, MemberAddress, Outcome, TypeConfig};
 use crate::state::Command;
 
 /// Entries under way at once: one is written while the next fills.
@@ -74,8 +74,8 @@ async fn gather(raft: Raft<TypeConfig, StateMachine>, mut waiting: mpsc::Receive
         }
         let raft = raft.clone();
         tokio::spawn(async move {
-            let batch = CommandBatch { proposed_at: Timestamp::now(), commands, by };
-            let result = raft.client_write(batch).await;
+            let batch = Commands { proposed_at: Timestamp::now(), commands, by };
+            let result = raft.client_write(CommandBatch(Arc::new(batch))).await;
             drop(slot);
             match result {
                 Ok(response) => {

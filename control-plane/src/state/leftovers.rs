@@ -1,9 +1,14 @@
 //! What an operation that ended without a node leaves to be done there.
 //!
 //! A plugin that left its group is in no spec any more, and agents leave alone what no spec names. So the group remembers
-//! which nodes were excused, until their agents prove that nothing of it is left.
+//! which nodes were excused, until their agents prove that nothing of it is left. Until then somebody can refer to the plugin
+//! through such a node, which breaks the ones that have dropped it, so Kong's configuration is looked through meanwhile.
+
+use std::collections::BTreeSet;
 
 use kctl_shared::name::{GroupName, NodeId, PluginName};
+
+use kctl_shared::spec::{EntityReport, EntityTask};
 
 use super::command::{Event, LogStamp, Rejection};
 use super::model::{ClusterState, Group};
@@ -26,6 +31,38 @@ pub(super) fn supersede(group: &mut Group, operation: &Operation) {
             group.leftovers.remove(&operation.plugin);
         }
     }
+}
+
+/// Nodes that look, so that one of them may be away.
+const WATCHERS: usize = 2;
+
+/// What `node` looks for, if it is one of the few that do: the first ones with an Admin API, rather not those that were excused.
+pub(crate) fn watch(
+    state: &ClusterState,
+    name: &GroupName,
+    group: &Group,
+    node: &NodeId,
+) -> Option<EntityTask> {
+    let gone = group.leftovers.iter().find(|(plugin, _)| !group.plugins.contains_key(*plugin));
+    let (plugin, excused) = gone?;
+    let able = || state.staying_in(name).filter(|(_, n)| n.facts.has_admin_api).map(|(id, _)| id);
+    let (rid, left): (Vec<_>, Vec<_>) = able().partition(|id| !excused.contains_key(*id));
+    rid.into_iter().chain(left).take(WATCHERS).find(|id| *id == node)?;
+    Some(EntityTask {
+        grant: excused.values().copied().max()?,
+        operation: String::new(),
+        plugin: plugin.clone(),
+        delete: BTreeSet::new(),
+        attach: BTreeSet::new(),
+        scan_only: true,
+    })
+}
+
+/// How many of Kong's plugin configurations refer to a plugin that is left over somewhere, as `report` says.
+pub(crate) fn referring<'a>(group: &'a Group, report: &EntityReport) -> Option<(&'a PluginName, usize)> {
+    let (plugin, excused) = group.leftovers.get_key_value(report.plugin.as_ref()?)?;
+    let answers = excused.values().any(|grant| *grant == report.grant) && !report.entities.is_empty();
+    (answers && !group.plugins.contains_key(plugin)).then_some((plugin, report.entities.len()))
 }
 
 pub(super) fn forget(

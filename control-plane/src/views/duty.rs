@@ -6,8 +6,8 @@ use kctl_shared::time::Timestamp;
 
 use super::Sources;
 use crate::rollout::fleet::{Fleet, Liveness, Refused, Why};
-use crate::state::model::{Hold, Node};
-use crate::state::window;
+use crate::state::model::{ClusterState, Hold, Node};
+use crate::state::{leftovers, window};
 
 fn hold(hold: &Hold) -> v1::HoldView {
     v1::HoldView { reason: hold.reason.clone(), since: Some(hold.since.to_proto()), drain: hold.drain }
@@ -55,6 +55,29 @@ pub(super) fn of(id: &NodeId, node: &Node, fleet: &Fleet, liveness: Liveness, vi
         let state = if hold.drain { "Draining" } else { "Held" };
         say(state, "NODE_HELD", format!("nothing is changed on it; go on: kctl node unhold {id}"));
     }
+}
+
+/// What operations that ended without a node left there, and what refers to it.
+pub(super) fn left_over(state: &ClusterState, id: &NodeId, fleet: &Fleet) -> Vec<v1::Condition> {
+    let group = state.nodes.get(id).and_then(|node| state.groups.get(&node.group));
+    let Some(group) = group.filter(|group| !group.leftovers.is_empty()) else { return Vec::new() };
+    let left = group.leftovers.iter().filter(|(_, nodes)| nodes.contains_key(id));
+    let left = left.map(|(plugin, _)| v1::Condition {
+        code: "LEFT_OVER".into(),
+        message: format!("{plugin} was removed without this node, and is taken away here once its agent can"),
+    });
+    let task = fleet.status(id).and_then(|status| status.task.as_ref());
+    let referring = task.and_then(|task| leftovers::referring(group, task)).map(|(plugin, count)| {
+        let nodes = group.leftovers[plugin].keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        v1::Condition {
+            code: "REFERENCED_AFTER_REMOVAL".into(),
+            message: format!(
+                "{count} plugin configurations of {plugin} were created since it was removed, while it is left over on \
+                 {nodes}: nodes without it take no change of any plugin; delete them on Kong's Admin API"
+            ),
+        }
+    });
+    left.chain(referring).collect()
 }
 
 impl Sources<'_> {

@@ -225,10 +225,20 @@ fn an_excused_node_is_not_waited_for_and_converges_when_it_is_back() {
     world.run(600);
     assert_eq!(world.phase(), Phase::Succeeded, "{:?}", world.waiting());
     assert!(world.operation().is_partial() && world.has(2));
+    // Where it still is somebody can refer to it, which is told until it is gone.
+    let said = |node: &str, code: &str| (node.to_owned(), code.to_owned());
+    assert!(world.conditions().contains(&said("n2", "LEFT_OVER")));
+    let (first, second) = (said("n0", "REFERENCED_AFTER_REMOVAL"), said("n1", "REFERENCED_AFTER_REMOVAL"));
+    assert!(!world.conditions().contains(&first));
+    world.configure();
+    run_until(&mut world, "told", |w| w.conditions().is_superset(&[first.clone(), second.clone()].into()));
+    world.unconfigure();
+    run_until(&mut world, "mended", |w| w.conditions() == [said("n2", "LEFT_OVER")].into());
     world.thaw(2);
     world.run(100);
     world.assert_gone();
     assert!(world.state.groups.values().all(|g| g.leftovers.is_empty()));
+    assert!(world.conditions().is_empty(), "{:?}", world.conditions());
 }
 
 #[test]

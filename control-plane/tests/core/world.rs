@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::rollout::fleet::Fleet;
 use kctl_control_plane::rollout::{self, WaitingOn, runbook};
+use kctl_control_plane::views::Sources;
 use kctl_control_plane::state::duty::{GroupChange, NodeChange};
 use kctl_control_plane::state::history::Revision;
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
@@ -394,6 +395,19 @@ impl World {
         &self.waiting
     }
 
+    /// What is said of any node: node and code.
+    pub fn conditions(&self) -> BTreeSet<(String, String)> {
+        let report = Default::default();
+        let sources = Sources { state: &self.state, fleet: &self.fleet, report: &report, now: self.now };
+        let views = sources.node_ids().into_iter().map(|id| sources.node(&id));
+        views.flat_map(|view| view.conditions.into_iter().map(move |c| (view.id.clone(), c.code))).collect()
+    }
+
+    /// Somebody takes all plugin configurations away, with their own hands.
+    pub fn unconfigure(&mut self) {
+        self.by_hand.extend(std::mem::take(&mut self.entities));
+    }
+
     pub fn faults(&self) -> [usize; 5] {
         self.faults
     }
@@ -756,7 +770,8 @@ impl Agent {
         match &spec.task {
             Some(task) => {
                 if self.task.as_ref().is_none_or(|t| t.grant != task.grant) {
-                    self.task = Some(EntityReport { grant: task.grant, ..EntityReport::default() });
+                    let (grant, plugin) = (task.grant, Some(task.plugin.clone()));
+                    self.task = Some(EntityReport { grant, plugin, ..EntityReport::default() });
                 }
                 let report = self.task.get_or_insert_default();
                 for id in &task.delete {

@@ -7,6 +7,10 @@ use clap::{Parser, ValueEnum};
 use kctl_tests::bench::writes::member;
 use kctl_tests::bench::{agent, commands, fanout, memory, plan, sibling, unpack, writes};
 
+/// As a member has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// The agent's loop against the bare loop of Kong's commands.
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     member::run_if_called_as_member();
     let args = Args::parse();
     let asked = |part: Part| args.parts.is_empty() || args.parts.contains(&part);
-    let kong = args.kong.clone().unwrap_or_else(|| sibling("kong"));
+    let kong = || args.kong.clone().unwrap_or_else(|| sibling("kong"));
     let rounds_or = |default: u32| args.rounds.unwrap_or(default) as usize;
     let rounds = rounds_or(20);
     if cfg!(debug_assertions) {
@@ -72,7 +76,7 @@ fn main() -> ExitCode {
     let mut met = runtime.block_on(async {
         let mut met = true;
         if asked(Part::Agent) {
-            met &= agent::run(&kong, rounds).await;
+            met &= agent::run(&kong(), rounds).await;
         }
         if asked(Part::Unpack) {
             met &= unpack::run(rounds.max(10)).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tonic::codegen::Service;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Uri};
@@ -58,6 +58,10 @@ pub trait Listener: Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp;
 
+/// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`): thousands of agents come at
+/// once, and one that finds no place tries again only after a second.
+const BACKLOG: u32 = 65_535;
+
 impl Network for Tcp {
     fn connect(&self, uri: Uri) -> Promise<'static, Io> {
         let mut connector = HttpConnector::new();
@@ -70,7 +74,12 @@ impl Network for Tcp {
     }
 
     fn listen(&self, address: SocketAddr) -> Promise<'static, Box<dyn Listener>> {
-        Box::pin(async move { Ok(Box::new(TcpListener::bind(address).await?) as Box<dyn Listener>) })
+        Box::pin(async move {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(Box::new(socket.listen(BACKLOG)?) as Box<dyn Listener>)
+        })
     }
 }
 

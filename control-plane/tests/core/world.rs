@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::rollout::fleet::Fleet;
 use kctl_control_plane::rollout::{self, WaitingOn, runbook};
-use kctl_control_plane::views::Sources;
 use kctl_control_plane::state::duty::{GroupChange, NodeChange};
 use kctl_control_plane::state::history::Revision;
 use kctl_control_plane::state::model::{NodeFacts, Release, Target};
@@ -14,6 +13,7 @@ use kctl_control_plane::state::operation::{
     Operation, OperationKind, Phase, Policy, Step, StepKind, StepPhase,
 };
 use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, invariants, no_conflict};
+use kctl_control_plane::views::Sources;
 use kctl_shared::audit::verify;
 use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;

@@ -8,6 +8,7 @@ mod attach;
 pub mod barrier;
 mod batch;
 pub mod detach;
+mod errors;
 pub mod fleet;
 mod gate;
 mod limits;

@@ -11,6 +11,8 @@ mod batch;
 mod details;
 #[path = "core/duty.rs"]
 mod duty;
+#[path = "core/errors.rs"]
+mod errors;
 #[path = "core/people.rs"]
 mod people;
 #[path = "core/policy.rs"]

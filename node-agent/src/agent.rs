@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::action::Action;
+use crate::answers::meter::Meter;
 use crate::config::Preflight;
 use crate::gateway::{Gateway, KongObserved, Wanted};
 use crate::ledger::Ledger;
@@ -58,6 +59,7 @@ pub struct Agent {
     pub entities: watch::Receiver<Option<EntityReport>>,
     pub policy: Policy,
     pub balancer: Balancer,
+    pub meter: Meter,
     /// The accepted spec, for the entity worker.
     pub accepted: watch::Sender<Option<NodeSpec>>,
 }
@@ -82,6 +84,7 @@ impl Agent {
             };
             let observed = self.observed(&mut verified, kong).await;
             let spec = self.ledger.record().spec.clone();
+            self.meter.turn(&self.gateway, spec.as_ref());
             self.publish(spec.as_ref(), &observed, None);
             let record = self.ledger.record();
             let action = spec
@@ -161,6 +164,7 @@ impl Agent {
         let record = self.ledger.record();
         let mut status = status::compose(spec, observed, &record.attempts, doing);
         status.task = self.entities.borrow().clone();
+        status.served = self.meter.told().cloned();
         send(&self.status, status);
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Balancer};
+use crate::answers::meter::Meter;
 use crate::bodies::Leader;
 use crate::claim::Claim;
 use crate::config::Config;
@@ -117,6 +118,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
         accepted,
         policy: config.policy(),
         balancer: Balancer::new(config.hooks.clone()),
+        meter: Meter::default(),
     };
     tokio::select! {
         // An action under way may be dropped: every durable step can be repeated.

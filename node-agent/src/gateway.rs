@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
 use kctl_shared::nginx::NginxSetting;
+use kctl_shared::served::Answers;
 use kctl_shared::spec::{Entity, Failure, KongFacts, ReleaseRef, StepWord};
 pub(crate) use resolve::extras_list;
 
@@ -138,6 +139,11 @@ pub trait Gateway: Send + Sync {
     /// name. For showing only.
     async fn name_of(&self, _workspace: &str, _kind: &str, _id: &str) -> Result<Option<String>, Failure> {
         Ok(None)
+    }
+
+    /// How many requests were answered since Kong was started, where it counts them by code and says so.
+    async fn answers(&self) -> Option<Answers> {
+        None
     }
 
     /// Deletes one entity by id; absent is done.

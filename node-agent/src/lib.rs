@@ -14,6 +14,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod answers;
 pub mod attempts;
 pub mod bodies;
 mod claim;

@@ -28,6 +28,8 @@ mod late_failures;
 mod lifecycle;
 #[path = "conformance/lua_surroundings.rs"]
 mod lua_surroundings;
+#[path = "conformance/metrics.rs"]
+mod metrics;
 #[path = "conformance/plugins_crud.rs"]
 mod plugins_crud;
 #[path = "conformance/prefix_writes.rs"]

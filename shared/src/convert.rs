@@ -8,6 +8,7 @@ use crate::method::Method;
 use crate::name::{NodeId, PluginName};
 use crate::nginx::NginxSetting;
 use crate::proto::agent as pb;
+use crate::served::{Answers, Served};
 use crate::spec::{
     Entity, EntityReport, EntityTask, Failure, FoundPlugin, Grant, HoldSpec, KongFacts, KongState, NodeSpec,
     NodeStatus, PluginSpec, PluginStatus, ReleaseRef, StepWord,
@@ -192,6 +193,7 @@ impl From<&NodeStatus> for pb::NodeStatus {
                 .collect(),
             found: s.found.iter().map(found).collect(),
             drained: s.drained,
+            served: s.served.as_ref().map(served),
         }
     }
 }
@@ -205,6 +207,20 @@ impl From<&Entity> for pb::Entity {
             workspace: e.workspace.clone(),
         }
     }
+}
+
+fn served(s: &Served) -> pb::Served {
+    let answers = |a: Answers| Some(pb::Answers { all: a.all, failed: a.failed });
+    pb::Served {
+        grants: s.grants.iter().map(|g| (*g).into()).collect(),
+        before: answers(s.before),
+        before_ms: s.before_ms,
+        after: answers(s.since),
+    }
+}
+
+fn answers(a: Option<pb::Answers>) -> Answers {
+    a.map_or_else(Answers::default, |a| Answers { all: a.all, failed: a.failed })
 }
 
 fn refused((id, why): (&String, &Failure)) -> pb::RefusedEntity {
@@ -292,6 +308,12 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
             conditions: s.conditions.into_iter().map(|c| Failure::new(&c.code, c.message)).collect(),
             found: s.found.into_iter().map(found_plugin).collect::<Result<_, _>>()?,
             drained: s.drained,
+            served: s.served.map(|s| Served {
+                grants: s.grants.into_iter().map(|g| grant(Some(g))).collect(),
+                before: answers(s.before),
+                before_ms: s.before_ms,
+                since: answers(s.after),
+            }),
         })
     }
 }

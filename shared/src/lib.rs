@@ -4,6 +4,7 @@
 //! - [`spec`]: what a node should be ([`spec::NodeSpec`]) and what its agent last proved it to be ([`spec::NodeStatus`]).
 //! - [`convert`]: domain to protobuf and back; nothing else in the workspace translates the agent protocol.
 //! - [`proto`]: the generated messages. The `kctl.v1` views double as the JSON that users see.
+//! - [`served`]: what a node's Kong answered, before and since a reload.
 //! - [`method`]: how a release gets onto a node; [`nginx`]: what it needs of nginx.
 //! - [`fault`], [`endpoint`], [`time`]: errors with stable codes, addresses that may be bound or dialled, timestamps.
 //! - [`version`]: which of two versions is the newer one.
@@ -29,6 +30,7 @@ pub mod network;
 pub mod nginx;
 pub mod package;
 pub mod proto;
+pub mod served;
 pub mod simulated;
 pub mod spec;
 pub mod time;

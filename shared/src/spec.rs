@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::method::Method;
 use crate::name::{NodeId, PluginName};
 use crate::nginx::NginxSetting;
+use crate::served::Served;
 
 /// Log position of the entry that authorised something: unique, ordered, never reused. Several commands may share one
 /// log entry, hence the offset.
@@ -206,6 +207,9 @@ pub struct NodeStatus {
     /// The node is out of its load balancer.
     #[serde(default)]
     pub drained: bool,
+    /// Only while an operation that made a reload is on its way, and Kong counts its answers.
+    #[serde(default)]
+    pub served: Option<Served>,
 }
 
 /// A plugin in `plugins`, or loaded, that nobody gave to this cluster.

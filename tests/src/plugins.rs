@@ -54,6 +54,12 @@ pub fn needs_dict(root: &Path, name: &str, version: &str, dict: &str, more: Opti
     base
 }
 
+/// Loads everywhere, and answers every request that it sees with 500.
+pub fn failing_access(root: &Path, name: &str, version: &str) -> PathBuf {
+    let more = "function Handler:access(conf)\n  error(\"access went wrong\")\nend\n";
+    write(root, &format!("{name}-{version}-access"), name, Some(&handler(version, more)), Some(SCHEMA))
+}
+
 /// Loads in every preflight, but `init_worker` throws once workers start.
 pub fn broken_init_worker(root: &Path, name: &str, version: &str) -> PathBuf {
     let more = "function Handler:init_worker()\n  error(\"init_worker went wrong\")\nend\n";

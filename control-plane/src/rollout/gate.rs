@@ -7,7 +7,7 @@ use kctl_shared::spec::{Failure, KongState};
 use kctl_shared::time::Timestamp;
 
 use super::fleet::{GRACE_MS, Liveness};
-use super::{Round, WaitingOn, barrier, limits};
+use super::{Round, WaitingOn, barrier, errors, limits};
 use crate::state::command::Command;
 use crate::state::operation::{Cause, Hold, NodeStep, Step, StepKind};
 
@@ -72,7 +72,12 @@ fn health(round: &Round<'_>, step: &Step) -> Health {
     let proof = barrier::Proof::of(round, step);
     let stays = |node: &NodeId| round.state.nodes.get(node).is_some_and(|n| n.leaving.is_none());
     for (node, entry) in step.verified_nodes().filter(|(node, _)| stays(node)) {
-        if let Some((over, code, message, since)) = trouble(round, &proof, node, entry) {
+        let trouble = trouble(round, &proof, node, entry).or_else(|| {
+            let figures = errors::rose(round, step, node, entry)?;
+            let since = entry.finished_at.unwrap_or(round.now);
+            Some((true, errors::CODE, format!("Kong on {node} fails more than before: {figures}"), since))
+        });
+        if let Some((over, code, message, since)) = trouble {
             if over {
                 health.failed.insert(node.clone(), Failure::new(code, message.clone()));
             }

@@ -19,6 +19,7 @@ use kctl_shared::digest::Digest;
 use kctl_shared::method::Method;
 use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::package::FileEntry;
+use kctl_shared::served::{Answers, Served};
 use kctl_shared::spec::{
     Entity, EntityReport, Failure, Grant, KongFacts, KongState, NodeSpec, NodeStatus, PluginStatus,
     ReleaseRef, Stage,
@@ -40,6 +41,9 @@ struct Agent {
     task: Option<EntityReport>,
     broken: bool,
     unready: bool,
+    /// What its Kong was reloaded for last, and what it answered before and since.
+    reloaded: Option<Grant>,
+    answers: Option<(Answers, Answers)>,
     /// Does not heal what it lost until it gets another grant.
     lost: bool,
     lost_at: Option<Grant>,
@@ -499,6 +503,12 @@ impl World {
         self.agent(n).unready = unready;
     }
 
+    /// Its Kong counted so many answers and 5xx before and since its last reload.
+    pub fn answers(&mut self, n: usize, before: (u64, u64), since: (u64, u64)) {
+        let [before, since] = [before, since].map(|(all, failed)| Answers { all, failed });
+        self.agent(n).answers = Some((before, since));
+    }
+
     /// Its Kong loses the plugin as if somebody had gone about it by hand.
     pub fn lose(&mut self, n: usize) {
         let agent = self.agent(n);
@@ -832,6 +842,7 @@ impl Agent {
                 return;
             }
             self.loaded = p.enabled.clone();
+            (self.reloaded, self.answers) = (Some(p.grant), None);
             self.old_workers = 3;
         } else if self.old_workers == 0 {
             self.staged.retain(|r| p.staged.contains(r));
@@ -847,6 +858,12 @@ impl Agent {
                 ..KongFacts::default()
             },
             task: self.task.clone(),
+            served: self.answers.map(|(before, since)| Served {
+                grants: self.reloaded.into_iter().collect(),
+                before,
+                before_ms: 60_000,
+                since,
+            }),
             observed_generation: self.spec.as_ref().map_or(0, |s| s.generation),
             ..NodeStatus::default()
         };

@@ -39,7 +39,7 @@ pub struct RolloutArgs {
     /// Nodes that may fail in a step, those out of reach beyond their deadline included, before --on-failure applies.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_failures: u32,
-    /// How long a wave must stay healthy (loaded, agent in reach, Kong ready) before the next one.
+    /// How long a wave must stay healthy (loaded, agent in reach, Kong ready, no more 5xx than before) until the next one.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub bake: Option<Duration>,
     /// How long one node may take for one step.

@@ -47,6 +47,7 @@ impl Agent {
             r.managed.extend(plugins.keys().cloned());
             r.last_reload = Some(Timestamp::now());
         });
+        self.meter.begin(plugins.values().copied().collect());
         let before = self.ledger.record().proven.clone();
         let (record, entities) = (self.ledger.record(), self.entities.borrow().clone());
         let names: Vec<PluginName> = plugins.keys().cloned().collect();
@@ -56,6 +57,7 @@ impl Agent {
             send(&self.status, status);
         };
         let outcome = self.gateway.enact(&wanted, &before, &progress).await;
+        self.meter.done();
         if outcome.is_err()
             && let Err(failure) = self.packages.deploy(&before).await
         {

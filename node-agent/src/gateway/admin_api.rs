@@ -3,6 +3,8 @@
 //! Every request uses a connection of its own: a kept one may be answered by an old worker long after a reload. Nothing
 //! that comes back is trusted to be JSON, small, or finite.
 
+mod metrics;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -271,22 +273,43 @@ impl AdminApi {
         path: &str,
         json: Option<&str>,
     ) -> Result<(StatusCode, Vec<u8>), Failure> {
-        let response = self.answered(method, path, json).await.map_err(|error| {
-            let why = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(&error) };
-            Failure::new("ADMIN_API_UNREACHABLE", format!("{}{path}: {why}", self.base))
-        })?;
+        let response = self.answer_to(method, path, json).await?;
         let status = response.status();
         let mut body = Vec::new();
-        let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| bad(&format!("{path} broke off: {}", innermost(&error))))?;
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(bad(&format!("the answer to {path} is larger than {MAX_BODY} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        read(path, response, MAX_BODY, |chunk| body.extend_from_slice(chunk)).await?;
         Ok((status, body))
     }
+
+    async fn answer_to(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<reqwest::Response, Failure> {
+        self.answered(method, path, json).await.map_err(|error| {
+            let why = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(&error) };
+            Failure::new("ADMIN_API_UNREACHABLE", format!("{}{path}: {why}", self.base))
+        })
+    }
+}
+
+/// Hands on a body as it comes.
+async fn read(
+    path: &str,
+    response: reqwest::Response,
+    most: usize,
+    mut take: impl FnMut(&[u8]) + Send,
+) -> Result<(), Failure> {
+    let (mut length, mut stream) = (0, response.bytes_stream());
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| bad(&format!("{path} broke off: {}", innermost(&error))))?;
+        length += chunk.len();
+        if length > most {
+            return Err(bad(&format!("the answer to {path} is larger than {most} bytes")));
+        }
+        take(&chunk);
+    }
+    Ok(())
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

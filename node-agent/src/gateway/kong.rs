@@ -1,5 +1,6 @@
 //! [`Gateway`] on a Kong that is driven by its own command line and asked by its own APIs.
 
+mod answers;
 mod dialect;
 mod enact;
 mod load;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kctl_shared::name::PluginName;
 use kctl_shared::nginx::NginxSetting;
+use kctl_shared::served::Answers;
 use kctl_shared::spec::{Entity, Failure};
 use tokio::sync::Mutex;
 
@@ -310,6 +312,10 @@ impl Gateway for Kong {
     async fn delete_entity(&self, id: &str) -> Result<(), Failure> {
         self.ask_version().await?;
         self.entities_api()?.delete(id).await
+    }
+
+    async fn answers(&self) -> Option<Answers> {
+        self.counted().await
     }
 
     async fn put_entity(&self, entity: &Entity) -> Result<(), Failure> {

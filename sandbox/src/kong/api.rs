@@ -3,6 +3,7 @@
 mod body;
 mod config;
 mod crud;
+mod metrics;
 mod plugin_routes;
 mod root;
 mod schemas;
@@ -60,6 +61,9 @@ pub async fn admin(node: &Rc<Node>, request: Incoming) -> Response {
         return response;
     }
     let path = request.parts.uri.path().to_owned();
+    if let Some(response) = metrics(node, &request) {
+        return response;
+    }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let answer = match route(node, &request, &segments) {
         Some(answer) => answer,
@@ -74,6 +78,9 @@ pub async fn admin(node: &Rc<Node>, request: Incoming) -> Response {
 /// Answers a request to the Status API.
 pub fn status(node: &Rc<Node>, request: Incoming) -> Response {
     node.adopt_if_due();
+    if let Some(response) = metrics(node, &request) {
+        return response;
+    }
     let answer = match (&request.parts.method, request.parts.uri.path().trim_end_matches('/')) {
         (&Method::GET, "/status") => Ok((200, root::status(node))),
         (_, "/status/ready") if !version::since(3, 3, 0) => Err(ApiError::not_found()),
@@ -90,6 +97,11 @@ pub fn status(node: &Rc<Node>, request: Incoming) -> Response {
         _ => Err(ApiError::not_found()),
     };
     respond(answer)
+}
+
+fn metrics(node: &Node, request: &Incoming) -> Option<Response> {
+    let asked = request.parts.method == Method::GET && request.parts.uri.path() == "/metrics";
+    if asked { metrics::answer(node) } else { None }
 }
 
 /// The built-in routes; `None` means that a plugin may know the path.

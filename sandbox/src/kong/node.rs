@@ -82,6 +82,12 @@ impl Node {
         Rc::clone(&self.router.borrow())
     }
 
+    /// Whether any entity of `plugin` is in service.
+    pub fn configures(&self, plugin: &str) -> bool {
+        let data = self.iterated.borrow();
+        data.all("plugins").any(|row| row["name"] == plugin && row["enabled"] != false)
+    }
+
     /// Kong's init_worker phase.
     pub fn start(&self, number: usize) {
         self.shared.set_worker(number, std::process::id());

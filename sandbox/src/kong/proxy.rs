@@ -46,6 +46,7 @@ pub async fn handle(node: &Rc<Node>, incoming: Incoming) -> Reply {
                 Some(response)
             }
             Err(failure) => {
+                request.fail();
                 let response = error_response(failure.status, failure.message, &request.id());
                 request.absorb(&response);
                 Some(response)
@@ -105,6 +106,9 @@ async fn finish(node: &Rc<Node>, request: &LuaRequest, response: Option<Response
     }
     if let Err(error) = node.engine.call::<()>("log", request.table()) {
         log::write("error", &format!("[kong] init.lua:462 {error}"));
+    }
+    if let Some(labels) = request.counted() {
+        node.shared.count(&labels);
     }
     Reply::Response(response)
 }

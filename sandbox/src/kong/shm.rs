@@ -3,6 +3,9 @@
 //! Kong keeps worker pids, build counters and the drain state in the `kong` dictionary. Every initialisation flushes
 //! it before anything can fail, which is why a refused reload makes a node "not ready" though it serves.
 
+mod counters;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kong::raw;
@@ -18,6 +21,7 @@ const PIDS: usize = 8;
 
 /// Most workers a node can have.
 pub const MAX_WORKERS: usize = 248;
+const COUNTERS: usize = PIDS + MAX_WORKERS;
 
 /// The shared cells of one node.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +32,7 @@ pub struct Shared {
 impl Shared {
     /// Memory for a new master, shared with all of its forks.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { cells: raw::shared_cells(PIDS + MAX_WORKERS)? })
+        Ok(Self { cells: raw::shared_cells(COUNTERS + counters::CELLS)? })
     }
 
     fn get(self, cell: usize) -> u64 {
@@ -98,6 +102,16 @@ impl Shared {
     /// Changes with every write through this node.
     pub fn config_version(self) -> u64 {
         self.get(CONFIG_VERSION)
+    }
+
+    /// A request was answered, told by its labels as the plugin `prometheus` has them.
+    pub fn count(self, labels: &str) {
+        counters::add(&self.cells[COUNTERS..], labels);
+    }
+
+    /// Answers by their labels, since the master started.
+    pub fn counted(self) -> BTreeMap<String, u64> {
+        counters::all(&self.cells[COUNTERS..])
     }
 
     /// A request began.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kctl_node_agent::agent::{Agent, ArtifactSource, Balancer};
+use kctl_node_agent::answers::meter::Meter;
 use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
@@ -126,6 +127,7 @@ impl Driven {
             accepted,
             policy: kctl_node_agent::reconcile::Policy::default(),
             balancer: Balancer::default(),
+            meter: Meter::default(),
         };
         let shutdown = CancellationToken::new();
         let until = shutdown.clone();

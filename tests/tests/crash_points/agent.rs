@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kctl_node_agent::agent::{Agent, ArtifactSource, Balancer};
+use kctl_node_agent::answers::meter::Meter;
 use kctl_node_agent::config::{Apply, Preflight};
 use kctl_node_agent::gateway::kong::{Kong, KongConfig};
 use kctl_node_agent::ledger::Ledger;
@@ -95,6 +96,7 @@ pub async fn run_watched(job: &Job, policy: Policy, mut look: impl FnMut(&NodeSt
         accepted,
         policy,
         balancer: Balancer::default(),
+        meter: Meter::default(),
     };
     specs.send(spec.clone()).await.unwrap();
     let running = tokio::spawn(agent.run(CancellationToken::new()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::metrics::MAX_METRICS;
 use super::*;
 
 /// Answers every request by what `answer` makes of its path.
@@ -164,5 +165,26 @@ async fn what_kong_never_takes_again_is_told_from_what_passes() {
         assert_eq!(api.put(&entity).await.err().map(|f| f.code).as_deref(), code, "{shown}");
         entity.id = "../services/s".into();
         assert_eq!(api.put(&entity).await.unwrap_err().code, "BAD_ENTITY_ID");
+    }
+}
+
+#[tokio::test]
+async fn counters_are_read_whole_or_not_at_all() {
+    let counted = "kong_http_requests_total{code=\"500\"} 3\nkong_http_requests_total{code=\"200\"} 4\n";
+    let half = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{counted}", 2 * counted.len());
+    let long = format!("{counted}{}", "x".repeat(MAX_METRICS));
+    for (expected, text) in [
+        (Ok(Some((7, 3))), answer("200 OK", counted)),
+        (Ok(None), answer("200 OK", "kong_datastore_reachable 1\n")),
+        (Err("ADMIN_API_BAD_ANSWER"), answer("404 Not Found", counted)),
+        (Err("ADMIN_API_BROKEN"), answer("500 Internal Server Error", counted)),
+        (Err("ADMIN_API_BAD_ANSWER"), half),
+        (Err("ADMIN_API_BAD_ANSWER"), answer("200 OK", &long)),
+        (Err("ADMIN_API_UNREACHABLE"), String::new()),
+    ] {
+        let api = api(move |_| text.clone()).await;
+        let answers = api.answers().await;
+        let answers = answers.map(|a| a.map(|a| (a.all, a.failed))).map_err(|f| f.code);
+        assert_eq!(answers, expected.map_err(str::to_owned));
     }
 }

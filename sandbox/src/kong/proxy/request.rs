@@ -134,6 +134,17 @@ impl LuaRequest {
         }
     }
 
+    /// No upstream answered: what is said is Kong's own.
+    pub fn fail(&self) {
+        // Only the counters tell the difference.
+        let _ = self.table.set("failed", true);
+    }
+
+    /// How the plugin `prometheus` counted the answer, if it did.
+    pub fn counted(&self) -> Option<String> {
+        self.table.get("counted").ok().flatten()
+    }
+
     /// Takes over status and headers of a response, for the later phases to read and change.
     pub fn absorb(&self, response: &Response) {
         let fill = || -> mlua::Result<()> {

@@ -7,6 +7,8 @@
 use kctl_shared::served::Answers;
 
 const COUNTERS: [&[u8]; 2] = [b"kong_http_requests_total{", b"kong_http_status{"];
+/// Both always have this one too.
+const ALWAYS: &[u8] = b"kong_nginx_metric_errors_total";
 /// Longest line that is looked at, in bytes: names of service, route and consumer fit many times over. Of a longer one
 /// nothing is counted, before a reload as after it.
 const MAX_LINE: usize = 16 << 10;
@@ -18,6 +20,8 @@ pub struct Scrape {
     /// The present line is none of interest, or too long.
     skipped: bool,
     counted: Option<Answers>,
+    /// The plugin answers: a counter that it does not show yet stands at zero.
+    answers: bool,
 }
 
 impl Scrape {
@@ -30,10 +34,10 @@ impl Scrape {
         self.more(bytes);
     }
 
-    /// `None`: this Kong counts no answers.
+    /// `None`: this Kong counts nothing. A counter that it would have, had anything been counted, is zero.
     pub fn end(mut self) -> Option<Answers> {
         self.end_line();
-        self.counted
+        self.counted.or(self.answers.then(Answers::default))
     }
 
     fn more(&mut self, bytes: &[u8]) {
@@ -45,10 +49,12 @@ impl Scrape {
             let known = self.line.len().min(counter.len());
             self.line[..known] == counter[..known]
         };
-        self.skipped = self.line.len() > MAX_LINE || !COUNTERS.into_iter().any(begins);
+        self.skipped =
+            self.line.len() > MAX_LINE || ![COUNTERS[0], COUNTERS[1], ALWAYS].into_iter().any(begins);
     }
 
     fn end_line(&mut self) {
+        self.answers |= !self.skipped && self.line.starts_with(ALWAYS);
         if let Some((code, count)) = Some(&self.line).filter(|_| !self.skipped).and_then(|l| counter(l)) {
             let failed = if code == Some(b'5') { count } else { 0 };
             *self.counted.get_or_insert_default() += Answers { all: count, failed };

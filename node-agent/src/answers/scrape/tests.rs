@@ -54,7 +54,7 @@ fn who_does_not_count_says_nothing() {
         "kong_http_requests_total 3\n",
         "kong_http_requests_totals{code=\"500\"} 3\n",
         "kong_http_statu",
-        "kong_datastore_reachable 1\nkong_nginx_metric_errors_total 0\n",
+        "kong_datastore_reachable 1\nkong_nginx_metric_errors_tota 0\n",
         "# kong_http_status{code=\"500\"} 3\n",
     ] {
         assert_eq!(scraped(text), None, "{text:?}");
@@ -114,5 +114,15 @@ proptest! {
         scrape.feed(&bytes);
         let counted = scrape.end();
         prop_assert!(counted.is_none_or(|a| a.failed <= a.all));
+    }
+}
+
+#[test]
+fn what_nothing_was_counted_of_yet_stands_at_zero() {
+    let text = "kong_datastore_reachable 1\nkong_nginx_metric_errors_total 0\n";
+    for piece in 1..text.len() {
+        let mut scrape = Scrape::default();
+        text.as_bytes().chunks(piece).for_each(|bytes| scrape.feed(bytes));
+        assert_eq!(scrape.end(), Some(Answers::default()), "in pieces of {piece}");
     }
 }

@@ -51,5 +51,12 @@ fn text(node: &Node) -> String {
     };
     let counted = node.shared.counted().into_iter().filter(|_| told);
     say(name, help, "counter", &mut counted.map(|(labels, value)| (format!("{{{labels}}}"), value)));
+    let none = (String::new(), 0);
+    say(
+        "nginx_metric_errors_total",
+        "Number of nginx-lua-prometheus errors",
+        "counter",
+        &mut std::iter::once(none),
+    );
     text
 }

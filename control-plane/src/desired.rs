@@ -24,10 +24,9 @@ pub fn node_spec(state: &ClusterState, node: &NodeId) -> NodeSpec {
     let Some(record) = state.nodes.get(node) else { return spec };
     let Some(group) = state.groups.get(&record.group) else { return spec };
     spec.hold = record.hold.as_ref().map(|h| HoldSpec { drain: h.drain });
-    if let Some(leaving) = &record.leaving {
+    if let Some(grant) = record.leaves_under() {
         // Nothing of what kctl put there stays.
-        let nothing =
-            |name: &PluginName| (name.clone(), PluginSpec { grant: leaving.grant, ..PluginSpec::default() });
+        let nothing = |name: &PluginName| (name.clone(), PluginSpec { grant, ..PluginSpec::default() });
         let left = group.leftovers.iter().filter(|(_, nodes)| nodes.contains_key(node));
         spec.plugins = group.plugins.keys().chain(left.map(|(name, _)| name)).map(nothing).collect();
         spec.task = group
@@ -64,7 +63,7 @@ fn plugin_spec(
     operation: Option<&Operation>,
 ) -> Option<PluginSpec> {
     let record = state.nodes.get(node);
-    let anew = record.and_then(|n| n.anew).unwrap_or_default();
+    let (anew, joined) = (record.and_then(|n| n.anew).unwrap_or_default(), record.map(|n| n.joined_at));
     let mut spec = PluginSpec {
         grant: plugin.grant.max(anew),
         // What the installation that it succeeds had listed.
@@ -94,7 +93,9 @@ fn plugin_spec(
     let previous = operation.before().filter(|_| plugin.target.includes(node));
     let previous = previous.and_then(|(d, method, set_nginx)| state.release_ref(&d, method, set_nginx));
     for step in &operation.steps {
-        let Some(grant) = step.nodes.get(node).and_then(|n| n.grant) else { continue };
+        // A node that left and joined again begins anew.
+        let entry = step.nodes.get(node).filter(|n| n.dispatched_at >= joined);
+        let Some(grant) = entry.and_then(|n| n.grant) else { continue };
         named = true;
         spec.grant = grant;
         spec.operation = operation.id.clone();

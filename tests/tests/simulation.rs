@@ -15,6 +15,8 @@ mod calm;
 mod chaos;
 #[path = "simulation/control.rs"]
 mod control;
+#[path = "simulation/duty.rs"]
+mod duty;
 #[path = "simulation/laws.rs"]
 mod laws;
 #[path = "simulation/machine.rs"]
@@ -26,6 +28,8 @@ mod mutants;
 mod network;
 #[path = "simulation/requests.rs"]
 mod requests;
+#[path = "simulation/standing.rs"]
+mod standing;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -63,6 +67,9 @@ fn run(seed: u64, traced: bool) -> Run {
             _ => "operations that failed",
         };
         *world.counts.entry(what).or_default() += 1;
+        if operation.undo_to.is_some() && what == "operations that succeeded" {
+            *world.counts.entry("operations undone").or_default() += 1;
+        }
     }
     let trace = world.trace.take().into_iter().flatten().collect();
     Run { violated, events: world.events, counts: world.counts, trace }

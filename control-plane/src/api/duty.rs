@@ -7,33 +7,26 @@ use kctl_shared::proto::v1::{self, group_service_server::GroupService};
 use tonic::{Request, Response, Status};
 
 use super::{Api, request};
-use crate::rollout::fleet::{Refused, Why};
+use crate::rollout::fleet::{Refused, Why, stranger};
 use crate::state::Command;
-use crate::state::duty::{GroupChange, NodeChange, is_behind, unknown};
+use crate::state::duty::{GroupChange, NodeChange, unknown};
 use crate::state::window::Window;
 
 impl Api {
     /// Why the agent that presents itself is not taken for the one that is known, if so.
     pub(super) fn stranger(&self, node: &NodeId, hello: &pb::Hello) -> Option<(Why, Fault)> {
-        let (nonce, boot) = (&hello.install_nonce, hello.boot_counter);
         let connected = self.hub.inventory.is_connected(node);
         self.hub.consensus.with_state(|s| {
-            let is_gone = s.gone.get(node).is_some_and(|g| g.nonce == *nonce);
-            let known = s.nodes.get(node);
-            let (why, message) = if is_gone {
-                (Why::Decommissioned, format!("node {node} was decommissioned"))
-            } else if known.is_some_and(|k| k.nonce != *nonce) {
-                (Why::Installation, format!("node {node} is known with another installation of its agent"))
-            } else if connected {
-                // The later start wins, which the inventory sees to.
-                return None;
-            } else if known.is_some_and(|k| k.boot > boot) || is_behind(s, node, hello.generation) {
-                let message = format!(
+            let (nonce, boot) = (&hello.install_nonce, hello.boot_counter);
+            let why = stranger(s, node, nonce, boot, hello.generation, connected)?;
+            let message = match why {
+                Why::Decommissioned => format!("node {node} was decommissioned"),
+                Why::RolledBack => format!(
                     "the agent of node {node} knows less than what it was verified with: its memory was set back"
-                );
-                (Why::RolledBack, message)
-            } else {
-                return None;
+                ),
+                Why::Installation | Why::Epoch => {
+                    format!("node {node} is known with another installation of its agent")
+                }
             };
             let hint = format!("if this is the right one, let it in: kctl node approve {node}");
             Some((why, Fault::new(why.code(), format!("{message}; {hint}")).hint(hint)))
@@ -42,16 +35,8 @@ impl Api {
 
     /// What lets an agent in that asks and is refused.
     pub(super) fn admission(&self, node: NodeId, asks: Refused, reason: String) -> Result<Command, Fault> {
-        if asks.why == Why::Epoch {
-            return Ok(Command::ApproveNode { node, epoch: asks.epoch, reason });
-        }
-        if asks.why == Why::Installation && self.hub.inventory.is_connected(&node) {
-            let message = format!("the installation that node {node} is known with is connected");
-            return Err(Fault::new("NODE_ID_IN_USE", message)
-                .hint("stop that agent first, or give one of the two another node id"));
-        }
-        let change = NodeChange::Readmit { nonce: asks.nonce, boot: asks.boot };
-        Ok(Command::ChangeNode { node, change, reason })
+        let connected = self.hub.inventory.is_connected(&node);
+        asks.admission(node, connected, reason)
     }
 
     /// The named nodes, all of which are known.

@@ -4,7 +4,7 @@ use kctl_shared::name::NodeId;
 use kctl_shared::spec::Grant;
 
 use super::detach::{applier_report, busy_until, waiting_on};
-use super::{Round, WaitingOn};
+use super::{Round, WaitingOn, limits};
 use crate::state::command::Command;
 
 /// Complete scans in sequence that must show every entity, or Kong's refusal to take it.
@@ -59,7 +59,7 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
 fn lingering(round: &Round<'_>) -> Option<NodeId> {
     let applier = round.operation.applier.as_ref()?;
     let knows = |node: &NodeId, since: Grant| {
-        round.heard(node).is_some_and(|r| r.status.observed_generation >= since.index)
+        round.heard(node).is_some_and(|r| limits::follows(round.state, node, &r.status, since))
             || round.now >= busy_until(round, node)
     };
     applier.replaced.iter().find(|(node, since)| !knows(node, **since)).map(|(node, _)| node.clone())

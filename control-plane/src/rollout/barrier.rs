@@ -14,10 +14,7 @@ use super::fleet::{GRACE_MS, Liveness};
 use super::walk::Place;
 use super::{Round, WaitingOn, limits};
 use crate::state::model::Target;
-use crate::state::operation::{NodeStep, Operation, Step, StepKind, Verdict};
-
-/// A node that gave up in a step that must end well is let try again after this long.
-const RETRY_MS: u64 = 15_000;
+use crate::state::operation::{NodeStep, Operation, RETRY_MS, Step, StepKind, Verdict};
 
 pub(crate) enum Judgement {
     Over(Verdict),
@@ -214,7 +211,8 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
 fn leaves_admin_nodes(round: &Round<'_>, step: &Step, next: Option<&Step>) -> bool {
     let admin =
         |s: &Step| s.nodes.keys().any(|n| round.state.nodes.get(n).is_some_and(|r| r.facts.has_admin_api));
-    admin(step) && next.is_some_and(|n| !admin(n))
+    // One whose nodes have all left may have been that step, and then the one before it was not looked at.
+    (admin(step) || step.nodes.is_empty()) && next.is_some_and(|n| !admin(n))
 }
 
 pub(crate) fn summary(operation: &Operation, step: &Step) -> String {

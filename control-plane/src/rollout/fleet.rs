@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
+use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::spec::{Grant, KongState, NodeStatus, PluginStatus};
 use kctl_shared::time::Timestamp;
 
-use kctl_shared::name::PluginName;
+use crate::state::ClusterState;
+use crate::state::command::Command;
+use crate::state::duty::{NodeChange, is_behind};
 
 /// Nothing heard for this long: the node is named as a reason to wait.
 pub const SUSPECT_MS: u64 = 10_000;
@@ -60,6 +64,50 @@ impl Why {
             Self::Decommissioned => "NODE_DECOMMISSIONED",
             Self::RolledBack => "AGENT_ROLLED_BACK",
         }
+    }
+}
+
+/// Why an agent that presents itself is not taken for the one that is known, if so: its installation, which start of it
+/// this is, and the generation that it follows. `connected`: the node has a stream already.
+pub fn stranger(
+    state: &ClusterState,
+    node: &NodeId,
+    nonce: &str,
+    boot: u64,
+    generation: u64,
+    connected: bool,
+) -> Option<Why> {
+    if state.gone.get(node).is_some_and(|g| g.nonce == nonce) {
+        return Some(Why::Decommissioned);
+    }
+    let known = state.nodes.get(node)?;
+    if known.nonce != nonce {
+        return Some(Why::Installation);
+    }
+    if connected {
+        // The later start wins, which the inventory sees to.
+        return None;
+    }
+    let behind = is_behind(state, node, generation) && !mutant::is("set-back-taken-in");
+    (known.boot > boot || behind).then_some(Why::RolledBack)
+}
+
+impl Refused {
+    /// What lets the agent in; `connected`: the node has a stream.
+    ///
+    /// # Errors
+    /// `NODE_ID_IN_USE` while the installation that the node is known with is connected.
+    pub fn admission(self, node: NodeId, connected: bool, reason: String) -> Result<Command, Fault> {
+        if self.why == Why::Epoch {
+            return Ok(Command::ApproveNode { node, epoch: self.epoch, reason });
+        }
+        if self.why == Why::Installation && connected {
+            let message = format!("the installation that node {node} is known with is connected");
+            return Err(Fault::new("NODE_ID_IN_USE", message)
+                .hint("stop that agent first, or give one of the two another node id"));
+        }
+        let change = NodeChange::Readmit { nonce: self.nonce, boot: self.boot };
+        Ok(Command::ChangeNode { node, change, reason })
     }
 }
 

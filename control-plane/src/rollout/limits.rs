@@ -1,14 +1,15 @@
 //! What people said about when nodes may be changed: holds of a node or a group, maintenance windows, nodes on their way out.
 
 use kctl_shared::name::NodeId;
-use kctl_shared::spec::{KongState, NodeStatus, Stage};
+use kctl_shared::spec::{Grant, KongState, NodeStatus, Stage};
 
 use super::fleet::Fleet;
 use super::walk::present;
 use super::{Round, WaitingOn};
+use crate::desired::node_spec;
 use crate::state::command::Command;
 use crate::state::duty::NodeChange;
-use crate::state::model::{ClusterState, Leaving, Node};
+use crate::state::model::{ClusterState, Node};
 use crate::state::operation::{Phase, StepKind};
 use crate::state::window;
 
@@ -55,24 +56,29 @@ pub(crate) fn forget_left(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
     let done = |(node, record): (&NodeId, &Node)| {
         let leaving = record.leaving.as_ref()?;
         let report = present(Some(record), fleet.reports.get(node))?;
-        let change = NodeChange::Forget { proof: proof(leaving, &report.status)? };
+        let (grant, status) = (record.leaves_under()?, &report.status);
+        let knows = follows(state, node, status, grant);
+        let change = NodeChange::Forget { proof: proof(grant, status).filter(|_| knows)? };
         Some(Command::ChangeNode { node: node.clone(), change, reason: leaving.reason.clone() })
     };
     state.nodes.iter().filter_map(done).collect()
 }
 
+/// Whether what the agent says is of a spec that is not older than `grant`. One that asks for the same as the one before is
+/// not sent again, whatever was decided in between.
+pub(crate) fn follows(state: &ClusterState, node: &NodeId, status: &NodeStatus, grant: Grant) -> bool {
+    status.observed_generation >= grant.index || status.spec_hash == node_spec(state, node).hash()
+}
+
 /// What shows that the node may go; of what its agent says since it was told to leave.
-fn proof(leaving: &Leaving, status: &NodeStatus) -> Option<String> {
-    if status.observed_generation < leaving.grant.index {
-        return None;
-    }
+fn proof(grant: Grant, status: &NodeStatus) -> Option<String> {
     if status.kong.state == KongState::Down {
         return Some("no Kong runs there; its files were left in place".into());
     }
     let empty = status.plugins.values().all(|p| {
         // What others put there under such a name is theirs.
         let theirs = p.failure.as_ref().is_some_and(|f| f.code == "PLUGIN_NOT_OURS");
-        p.grant == leaving.grant
+        p.grant == grant
             && p.staged.is_empty()
             && (theirs || (p.stage == Stage::Absent && p.loaded.is_none()))
     });

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Event, LogStamp, Rejection};
+use super::entities;
 use super::fleet;
 use super::model::{ClusterState, Gone, Hold, Leaving};
-use super::operation::{Operation, Verdict};
+use super::operation::{Operation, Phase, Verdict};
 use super::window::Window;
 
 /// Windows one group may have.
@@ -167,7 +169,9 @@ fn decommission(
         let stays = |n: &NodeId| n != node && state.nodes.get(n).is_some_and(|r| r.leaving.is_none());
         o.group == group && nodes.contains(node) && !nodes.iter().any(stays)
     };
-    if let Some(operation) = state.live_operations().find(alone) {
+    // On its way back, or when only files are left to go, nothing to do is the end of it; nor could it be aborted.
+    let ends = |o: &&Operation| o.phase == Phase::RollingBack || o.is_past_return();
+    if let Some(operation) = state.live_operations().find(|o| alone(o) && !ends(o)) {
         let message =
             format!("{node} is the last node of operation {}: nothing would be left to do", operation.id);
         return Err(Rejection::new("EXCUSE_LAST_NODE", message)
@@ -182,17 +186,24 @@ fn decommission(
         record.hold = None;
         record.leaving = Some(Leaving { grant: at.grant(), since: at.proposed_at, reason });
     }
-    release_from_operations(state, node);
+    release_from_operations(state, at, node);
     Ok(())
 }
 
-/// Barriers no longer ask for the node. What it did already stays on record.
-fn release_from_operations(state: &mut ClusterState, node: &NodeId) {
+/// Barriers no longer ask for the node. What it did in steps that are over stays on record; what it had verified in another
+/// stays while it is there, and would afterwards be taken for a proof of whoever joins under its name.
+fn release_from_operations(state: &mut ClusterState, at: LogStamp, node: &NodeId) {
+    let is_there = state.nodes.contains_key(node);
     for operation in state.operations.values_mut().filter(|o| !o.phase.has_ended()) {
+        let waited_for = operation.current().is_some_and(|s| s.nodes.contains_key(node));
         for step in operation.steps.iter_mut().filter(|s| !s.is_over()) {
-            if step.nodes.get(node).is_some_and(|n| n.verdict != Some(Verdict::Verified)) {
+            if step.nodes.get(node).is_some_and(|n| !is_there || n.verdict != Some(Verdict::Verified)) {
                 step.nodes.remove(node);
             }
+        }
+        if waited_for {
+            // Until now somebody could configure the plugin through it.
+            entities::scan_anew(operation, at, operation.cursor);
         }
     }
 }
@@ -208,8 +219,8 @@ pub(super) fn leave_out(state: &mut ClusterState, operation: &str) {
 }
 
 fn remove(state: &mut ClusterState, at: LogStamp, node: &NodeId) {
-    release_from_operations(state, node);
     let Some(record) = state.nodes.remove(node) else { return };
+    release_from_operations(state, at, node);
     state.approved.remove(node);
     for group in state.groups.values_mut() {
         group.leftovers.retain(|_, nodes| {
@@ -236,6 +247,10 @@ fn readmit(
     let record = state.nodes.get_mut(node).ok_or_else(|| unknown(node))?;
     record.succeeds |= record.nonce != nonce;
     (record.nonce, record.boot, record.since) = (nonce, boot, at.grant());
+    if record.leaving.is_some() && !mutant::is("leaver-waited-for") {
+        // Nobody waits for it, and its spec asks it to take everything away already.
+        return Ok(());
+    }
     let group = record.group.clone();
     for operation in state.operations.values_mut().filter(|o| !o.phase.has_ended() && o.group == group) {
         for step in operation.steps.iter_mut().filter(|s| !s.is_over()) {

@@ -78,6 +78,9 @@ pub(super) fn register_node(
         }
     }
     let joined = known.is_none();
+    // Those with an Admin API look for what is left over.
+    let looks = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api)
+        && state.groups.get(&group).is_some_and(|g| !g.leftovers.is_empty());
     let before = known.cloned();
     // One copy of the name for all its nodes.
     let shared = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
@@ -90,6 +93,9 @@ pub(super) fn register_node(
     }
     state.nodes.insert(id.clone(), node);
     state.gone.remove(&id);
+    if looks {
+        state.generation = at.index;
+    }
     if joined {
         state.generation = at.index;
         state.groups.entry(group.clone()).or_default();
@@ -123,8 +129,7 @@ pub(super) fn approve(
 /// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,
 /// or the last of them that is not over, names it. Its agent stages and preflights on its own before it enables.
 pub(super) fn include(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
-    let named = operation.steps.iter().any(|s| !s.is_over() && s.nodes.contains_key(node));
-    if operation.target != Target::AllNodes || named {
+    if operation.target != Target::AllNodes || operation.interventions.excused.contains_key(node) {
         return;
     }
     let kinds: &[StepKind] = match operation.kind {
@@ -137,9 +142,10 @@ pub(super) fn include(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>,
     };
     let admin = |id: &NodeId| nodes.get(id).is_some_and(|n| n.facts.has_admin_api);
     for kind in kinds {
-        let Some(at) = operation.steps.iter().rposition(|s| s.kind == *kind && !s.is_over()) else {
-            continue;
-        };
+        // One that is let in again may be named where files go, and run again what its former wave has dropped.
+        let named = |s: &Step| s.kind == *kind && !s.is_over() && s.nodes.contains_key(node);
+        let last = operation.steps.iter().rposition(|s| s.kind == *kind && !s.is_over());
+        let Some(at) = last.filter(|_| !operation.steps.iter().any(named)) else { continue };
         let step = &operation.steps[at];
         // Nodes of a step go in any order, and no node drops the plugin before an Admin API that takes entities of it.
         if *kind == StepKind::Disable && !admin(node) && step.nodes.keys().any(admin) {

@@ -41,6 +41,7 @@ pub fn check(state: &ClusterState) -> Vec<Violation> {
             fail("live-operation-holds-lock", operation.id.clone());
         }
         check_steps(operation, &mut fail);
+        check_leavers(state, operation, &mut fail);
         check_interventions(operation, &mut fail);
         check_specs(state, operation, &mut fail);
     }
@@ -55,6 +56,15 @@ fn check_steps(operation: &Operation, fail: &mut impl FnMut(&'static str, String
         if step.phase == StepPhase::Done && step.open_nodes().next().is_some() {
             fail("barrier-passed-with-open-nodes", format!("{} step {index}", operation.id));
         }
+    }
+}
+
+/// No barrier waits for a node that is on its way out, or has left.
+fn check_leavers(state: &ClusterState, operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
+    let open = operation.steps.iter().filter(|s| !s.is_over()).flat_map(|s| s.open_nodes());
+    let stays = |node: &NodeId| state.nodes.get(node).is_some_and(|n| n.leaving.is_none());
+    if let Some((node, _)) = open.into_iter().find(|(node, _)| !stays(node)) {
+        fail("nobody-waits-for-those-who-leave", format!("{} {node}", operation.id));
     }
 }
 

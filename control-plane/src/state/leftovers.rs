@@ -1,8 +1,9 @@
 //! What an operation that ended without a node leaves to be done there.
 //!
 //! A plugin that left its group is in no spec any more, and agents leave alone what no spec names. So the group remembers
-//! which nodes were excused, until their agents prove that nothing of it is left. Until then somebody can refer to the plugin
-//! through such a node, which breaks the ones that have dropped it, so Kong's configuration is looked through meanwhile.
+//! which nodes were excused, or are on their way out and were not waited for, until their agents prove that nothing of it is
+//! left. Until then somebody can refer to the plugin through such a node, which breaks the ones that have dropped it, so Kong's
+//! configuration is looked through meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use super::command::{Event, LogStamp, Rejection};
 use super::model::{ClusterState, Group};
 use super::operation::Operation;
 
-/// `operation` took its plugin out of the group.
-pub(super) fn keep(group: &mut Group, at: LogStamp, operation: &Operation) {
-    let excused = operation.interventions.excused.keys();
-    let nodes: Vec<_> = excused.map(|node| (node.clone(), at.grant())).collect();
+/// `operation` took its plugin out of the group, from which nodes are `leaving`.
+pub(super) fn keep(group: &mut Group, at: LogStamp, operation: &Operation, leaving: Vec<NodeId>) {
+    let excused = operation.interventions.excused.keys().cloned();
+    let nodes: Vec<_> = excused.chain(leaving).map(|node| (node, at.grant())).collect();
     if !nodes.is_empty() {
         group.leftovers.entry(operation.plugin.clone()).or_default().extend(nodes);
     }

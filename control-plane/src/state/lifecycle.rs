@@ -1,5 +1,6 @@
 //! How an operation begins and ends.
 
+use kctl_shared::mutant;
 use kctl_shared::spec::Grant;
 use kctl_shared::version;
 
@@ -56,7 +57,13 @@ pub(super) fn start(
         pinned: None,
     });
     plugin.operation = Some(id.clone());
+    // Whoever is on the way out is told of every plugin there is, and what is left over is not looked for any more.
+    let is_told = group.leftovers.contains_key(&operation.plugin)
+        || state.nodes_of(&operation.group).any(|(_, n)| n.leaving.is_some());
     state.operations.insert(id.clone(), operation);
+    if is_told {
+        state.generation = at.index;
+    }
     duty::leave_out(state, &id);
     Ok(vec![Event::OperationStarted { operation: id }])
 }
@@ -203,10 +210,12 @@ fn settle_plugin(state: &mut ClusterState, at: LogStamp, operation: &Operation, 
         OperationKind::Remove => succeeded,
         OperationKind::Install | OperationKind::Upgrade => !succeeded && operation.previous.is_none(),
     };
+    let leaving = state.nodes_of(&operation.group).filter(|(_, n)| n.leaving.is_some());
+    let leaving: Vec<_> = leaving.map(|(id, _)| id.clone()).collect();
     let Some(group) = state.groups.get_mut(&operation.group) else { return };
     if gone {
         group.plugins.remove(&operation.plugin);
-        leftovers::keep(group, at, operation);
+        leftovers::keep(group, at, operation, if mutant::is("leavers-keep") { Vec::new() } else { leaving });
     } else if let Some(plugin) = group.plugins.get_mut(&operation.plugin) {
         plugin.operation = None;
         plugin.grant = at.grant();

@@ -212,6 +212,15 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The grant under which it takes away what it has, if it is on its way out; another one since somebody had it try
+    /// again.
+    pub fn leaves_under(&self) -> Option<Grant> {
+        let leaving = self.leaving.as_ref()?;
+        Some(leaving.grant.max(self.anew.unwrap_or_default()))
+    }
+}
+
 /// What decisions need to know about a node's Kong; changes are committed, everything livelier stays soft.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFacts {

@@ -211,6 +211,9 @@ impl Step {
     }
 }
 
+/// A node that gave up in a step that must end well is let try again after this many milliseconds.
+pub const RETRY_MS: u64 = 15_000;
+
 /// What the applier does with entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntityWork {

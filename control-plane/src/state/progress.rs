@@ -9,7 +9,7 @@ use kctl_shared::spec::Failure;
 use super::command::{Event, LogStamp, Rejection};
 use super::entities;
 use super::model::ClusterState;
-use super::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict};
+use super::operation::{Operation, OperationKind, Phase, RETRY_MS, Step, StepKind, StepPhase, Verdict};
 
 fn superseded(id: &str, why: &str) -> Rejection {
     Rejection::new("SUPERSEDED", format!("operation {id}: {why}"))
@@ -47,10 +47,23 @@ pub(super) fn dispatch(
     let current = &operation.steps[step];
     for node in &nodes {
         match current.nodes.get(node) {
-            // A node without a verdict may be dispatched again: a new grant lets its agent try once more.
-            Some(entry) if entry.verdict.is_none() => {}
+            Some(entry) if entry.verdict.is_none() => {
+                if let Some(before) = entry.dispatched_at.filter(|_| entry.grant.is_some()) {
+                    let rested = at.proposed_at.since(before) >= RETRY_MS;
+                    // What its agent proved under the former grant would count for the new one, of which it knows nothing.
+                    if !(current.kind.waits_for_ever() && rested) {
+                        return Err(superseded(id, &format!("node {node} was let act already")));
+                    }
+                }
+            }
             _ => return Err(superseded(id, &format!("node {node} is not open in this step"))),
         }
+        if state.nodes.get(node).is_some_and(|n| n.hold.is_some()) && !mutant::is("held-let-act") {
+            return Err(superseded(id, &format!("node {node} is held")));
+        }
+    }
+    if state.groups.get(&operation.group).is_some_and(|g| g.hold.is_some()) {
+        return Err(superseded(id, &format!("group {} is held", operation.group)));
     }
     if operation.phase == Phase::Paused {
         return Err(superseded(id, "it is paused"));

@@ -1,5 +1,7 @@
 //! What people say of nodes and groups while operations run.
 
+use kctl_control_plane::desired::node_spec;
+use kctl_control_plane::state::Command;
 use kctl_control_plane::state::duty::{GroupChange, NodeChange, is_behind};
 use kctl_control_plane::state::operation::{OperationKind, Phase, StepKind};
 use kctl_shared::name::NodeId;
@@ -134,6 +136,114 @@ fn a_leaving_node_with_a_plugin_in_use_stays_until_it_is_not() {
 }
 
 #[test]
+fn a_leaving_node_takes_along_what_is_removed_from_the_others_meanwhile() {
+    let mut world = installed(4);
+    world.configure();
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    world.run(100);
+    assert!(world.has(3));
+    world.remove();
+    loop {
+        let had = world.has(3);
+        world.run(1);
+        if world.nodes().len() == 3 {
+            assert!(!had, "it was forgotten with the plugin on it");
+            break;
+        }
+    }
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn what_a_leaving_node_gave_up_is_tried_again_when_somebody_says_so() {
+    let mut world = installed(4);
+    let grant = |w: &World| node_spec(&w.state, &node(3)).plugins.values().map(|p| p.grant).max();
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    let before = grant(&world);
+    world.change_node(&node(3), NodeChange::Reconcile).unwrap();
+    assert!(grant(&world) > before);
+    world.run(100);
+    assert_eq!(world.nodes().len(), 3, "its answer to the new grant is the proof");
+}
+
+#[test]
+fn a_node_that_has_nothing_leaves_at_once() {
+    let mut world = installed(3);
+    world.remove();
+    world.heal();
+    let before = node_spec(&world.state, &node(2)).hash();
+    world.change_node(&node(2), NodeChange::Decommission { attested: false }).unwrap();
+    assert_eq!(node_spec(&world.state, &node(2)).hash(), before, "nothing new to be sent");
+    world.run(20);
+    assert_eq!(world.nodes().len(), 2);
+}
+
+#[test]
+fn a_leaving_node_hears_of_what_begins() {
+    let mut world = World::new(1, 4);
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    let spec = |w: &World| node_spec(&w.state, &node(3));
+    let before = spec(&world);
+    world.install("1.0.0");
+    let after = spec(&world);
+    assert_ne!(before.plugins, after.plugins);
+    assert!(before.generation < after.generation, "one generation is one spec");
+}
+
+#[test]
+fn nobody_waits_for_a_leaving_node_that_is_set_up_anew() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    while !world.has(0) {
+        world.run(1);
+    }
+    world.change_node(&node(0), NodeChange::Decommission { attested: false }).unwrap();
+    world.reinstall(&node(0));
+    let waits = |w: &World| w.operation().steps.iter().any(|s| s.open_nodes().any(|(n, _)| *n == node(0)));
+    assert!(!waits(&world));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn whoever_joins_under_the_name_of_one_that_left_begins_anew() {
+    let mut world = installed(4);
+    world.configure();
+    world.remove();
+    let dropped = |w: &World| {
+        let over = w.operation().steps.iter().filter(|s| s.kind == StepKind::Disable && s.is_over());
+        over.flat_map(|s| s.nodes.keys()).next().cloned()
+    };
+    while dropped(&world).is_none() {
+        world.run(1);
+    }
+    let id = dropped(&world).unwrap();
+    let record = world.state.nodes[&id].clone();
+    world.burn(&id).unwrap();
+    world.now = Timestamp(world.now.0 + 1);
+    let (group, facts) = (record.group, record.facts);
+    let register = Command::RegisterNode { node: id.clone(), group, nonce: "new".into(), boot: 1, facts };
+    world.try_propose(register).unwrap();
+    let spec = node_spec(&world.state, &id);
+    assert!(spec.plugins.is_empty(), "what its namesake was let do is none of its business: {spec:?}");
+}
+
+#[test]
+fn a_decision_that_comes_late_lets_no_held_node_act_and_nobody_twice() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    let late =
+        |w: &World, n| Command::Dispatch { operation: w.current.clone(), step: 0, nodes: vec![node(n)] };
+    world.change_node(&node(1), NodeChange::Hold { drain: false }).unwrap();
+    assert_eq!(world.try_propose(late(&world, 1)).unwrap_err(), "SUPERSEDED");
+    world.try_propose(late(&world, 2)).unwrap();
+    assert_eq!(world.try_propose(late(&world, 2)).unwrap_err(), "SUPERSEDED", "its proof is of the first");
+    world.change_group(GroupChange::Hold).unwrap();
+    assert_eq!(world.try_propose(late(&world, 3)).unwrap_err(), "SUPERSEDED");
+}
+
+#[test]
 fn operations_go_on_without_a_machine_that_is_attested_to_be_gone() {
     for kind in [OperationKind::Install, OperationKind::Remove] {
         let mut world = if kind == OperationKind::Remove { installed(5) } else { World::new(3, 5) };
@@ -161,6 +271,22 @@ fn the_last_node_of_an_operation_stays() {
     assert_eq!(world.burn(&node(1)).unwrap_err(), "EXCUSE_LAST_NODE");
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn an_operation_on_its_way_back_ends_without_its_last_node() {
+    let mut world = World::new(1, 2);
+    world.install("1.0.0");
+    while !world.has(0) {
+        world.run(1);
+    }
+    world.burn(&node(1)).unwrap();
+    assert_eq!(world.burn(&node(0)).unwrap_err(), "EXCUSE_LAST_NODE");
+    world.abort().unwrap();
+    world.burn(&node(0)).unwrap();
+    world.join();
+    world.heal();
+    assert_eq!(world.phase(), Phase::Aborted);
 }
 
 #[test]
@@ -202,6 +328,27 @@ fn an_agent_that_forgot_what_it_was_verified_with_is_found_out() {
     assert!(!is_behind(&world.state, &id, 0), "let in once, it is not asked about again");
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_node_that_is_let_in_again_is_asked_whether_it_dropped_what_its_wave_dropped() {
+    let mut world = installed(5);
+    world.remove();
+    let of = |w: &World, over| {
+        let mut steps = w.operation().steps.iter().filter(|s| s.kind == StepKind::Disable);
+        steps.find(|s| s.is_over() == over && !s.nodes.is_empty()).map(|s| s.nodes.clone())
+    };
+    while of(&world, true).is_none() {
+        world.run(1);
+    }
+    let id = of(&world, true).unwrap().into_keys().next().unwrap();
+    let nonce = world.state.nodes[&id].nonce.clone();
+    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+    let asked = world.operation().steps.iter().filter(|s| s.kind == StepKind::Disable && !s.is_over());
+    assert!(asked.into_iter().any(|s| s.nodes.contains_key(&id)));
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    world.assert_gone();
 }
 
 #[test]

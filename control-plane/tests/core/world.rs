@@ -629,7 +629,9 @@ impl World {
             let deaf = lossy && self.rng.random_bool(0.3);
             let listed: BTreeSet<_> = self.entities.clone();
             let mut agent = self.agents.remove(&node).unwrap();
-            if !deaf {
+            let asks = |s: &NodeSpec| (s.plugins.clone(), s.task.clone(), s.hold);
+            // What asks for the same is not sent again.
+            if !deaf && agent.spec.as_ref().map(asks) != Some(asks(&spec)) {
                 agent.spec = Some(spec);
             }
             if let Some(grant) = self.stumbles_at(&node, &agent.spec) {
@@ -865,6 +867,7 @@ impl Agent {
                 since,
             }),
             observed_generation: self.spec.as_ref().map_or(0, |s| s.generation),
+            spec_hash: self.spec.as_ref().map(NodeSpec::hash).unwrap_or_default(),
             ..NodeStatus::default()
         };
         if let Some(p) = self.spec.as_ref().and_then(|s| s.plugins.get(&plugin())) {

@@ -5,7 +5,7 @@ pub mod way;
 
 use crate::cluster::{Cluster, Kind, Operation, Phase, Step, StepKind};
 use crate::command::Command;
-use crate::mask::{bit, has};
+use crate::mask::{Mask, bit, has};
 use crate::setup::{Mutant, Setup};
 
 /// Why a command changes nothing.
@@ -26,6 +26,8 @@ pub fn apply(setup: &Setup, cluster: &mut Cluster, command: &Command) -> Applied
     match command {
         Command::Register { node, boot } => register(setup, cluster, *node, *boot),
         Command::Decommission { node } => decommission(cluster, *node),
+        Command::Leave { node } => leave(cluster, *node),
+        Command::Forget { node } => forget(cluster, *node),
         Command::Start { kind, steps } => start(setup, cluster, *kind, steps),
         Command::Dispatch { operation, step, nodes } => {
             progress::dispatch(setup, cluster, *operation, *step, *nodes)
@@ -80,16 +82,66 @@ fn include(setup: &Setup, operation: &mut Operation, node: usize) {
 
 /// The node is taken out of the group for good: nothing waits for it any more.
 fn decommission(cluster: &mut Cluster, node: usize) -> Applied {
+    may_go(cluster, node)?;
+    remove(cluster, node);
+    Ok(())
+}
+
+/// The node is on its way out: nothing waits for it, and its spec asks it to take everything away.
+fn leave(cluster: &mut Cluster, node: usize) -> Applied {
+    guard(cluster.leaving[node] == 0)?;
+    may_go(cluster, node)?;
+    cluster.generation += 1;
+    cluster.leaving[node] = cluster.generation;
+    release(cluster, node);
+    Ok(())
+}
+
+fn forget(cluster: &mut Cluster, node: usize) -> Applied {
+    guard(cluster.boots[node] != 0 && cluster.leaving[node] != 0)?;
+    remove(cluster, node);
+    Ok(())
+}
+
+/// Not the last one of the live operation.
+fn may_go(cluster: &Cluster, node: usize) -> Applied {
     guard(cluster.boots[node] != 0)?;
+    let rest = cluster.staying() & !bit(node);
+    let ends = |o: &Operation| o.phase == Phase::RollingBack || o.is_past_return();
+    guard(cluster.live().is_none_or(|(_, o)| ends(o) || !has(o.members(), node) || o.members() & rest != 0))
+}
+
+fn remove(cluster: &mut Cluster, node: usize) {
     cluster.boots[node] = 0;
+    cluster.leaving[node] = 0;
     cluster.gone |= bit(node);
     cluster.generation += 1;
+    release(cluster, node);
     if let Some(live) = cluster.lock.and_then(|id| cluster.operations.get_mut(id)) {
+        live.steps.iter_mut().filter(|s| !s.is_over()).for_each(|step| step.members &= !bit(node));
+    }
+}
+
+/// Barriers no longer ask for the node.
+fn release(cluster: &mut Cluster, node: usize) {
+    if let Some(live) = cluster.lock.and_then(|id| cluster.operations.get_mut(id)) {
+        let waited_for = live.current().is_some_and(|s| has(s.members, node));
         for step in live.steps.iter_mut().filter(|s| !s.is_over()) {
-            step.members &= !bit(node);
+            step.members &= !bit(node) | step.verified;
+        }
+        let dropped = live.current().is_some_and(|s| s.kind == StepKind::Disable && s.open() == 0);
+        if let Some(applier) = live.applier.as_mut().filter(|_| waited_for && dropped) {
+            // Until now somebody could configure the plugin through it.
+            applier.grant = cluster.generation;
         }
     }
-    Ok(())
+}
+
+/// Steps were composed of what nodes did, or on what somebody knew: those that left meanwhile are asked for nothing more.
+fn leave_out(setup: &Setup, staying: Mask, operation: &mut Operation) {
+    if !setup.is(Mutant::LeaverAskedAgain) {
+        operation.steps.iter_mut().filter(|s| !s.is_over()).for_each(|step| step.members &= staying);
+    }
 }
 
 fn start(setup: &Setup, cluster: &mut Cluster, kind: Kind, steps: &[Step]) -> Applied {
@@ -106,9 +158,10 @@ fn start(setup: &Setup, cluster: &mut Cluster, kind: Kind, steps: &[Step]) -> Ap
         appliers: 0,
         recorded: 0,
     };
-    for node in crate::mask::nodes(cluster.registered()) {
+    for node in crate::mask::nodes(cluster.staying()) {
         include(setup, &mut operation, node);
     }
+    leave_out(setup, cluster.staying(), &mut operation);
     cluster.lock = Some(cluster.operations.len());
     cluster.operations.push(operation);
     Ok(())

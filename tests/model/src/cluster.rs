@@ -13,8 +13,10 @@ pub struct Cluster {
     pub admins: Mask,
     /// The registered start of each node's agent; 0: not registered.
     pub boots: [u8; NODES],
-    /// Decommissioned.
+    /// Decommissioned, and out.
     pub gone: Mask,
+    /// The grant under which each node that is to leave takes away what it has; 0: it stays.
+    pub leaving: [u8; NODES],
     /// The plugin is in the group at rest.
     pub installed: bool,
     /// Grant of the rest state.
@@ -179,6 +181,11 @@ impl Operation {
 impl Cluster {
     pub fn registered(&self) -> Mask {
         (0..NODES).filter(|n| self.boots[*n] != 0).map(bit).sum()
+    }
+
+    /// Those that are not on their way out.
+    pub fn staying(&self) -> Mask {
+        nodes(self.registered()).filter(|n| self.leaving[*n] == 0).map(bit).sum()
     }
 
     pub fn live(&self) -> Option<(usize, &Operation)> {

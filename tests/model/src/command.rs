@@ -9,7 +9,16 @@ pub enum Command {
         node: usize,
         boot: u8,
     },
+    /// A person attests that the node is no more.
     Decommission {
+        node: usize,
+    },
+    /// It is to go, once it has nothing left.
+    Leave {
+        node: usize,
+    },
+    /// It has proven that.
+    Forget {
         node: usize,
     },
     Start {

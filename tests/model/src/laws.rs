@@ -12,7 +12,8 @@
 //! - **I7** no step begins before those before it are over, and what a barrier says is so on every node it names.
 //! - **I8** an agent's fence never falls; one generation is one spec.
 //! - **I9** only recorded entities are deleted.
-//! - **I15** neither a former start of an agent nor a decommissioned node completes a barrier.
+//! - **I15** neither a former start of an agent nor a decommissioned node completes a barrier; nor is one on its way out let
+//!   act, and one that is forgotten with proof has nothing left.
 //! - **Stuck** no live operation is left that nothing moves any more; that each ends in time is not looked at.
 //! - **End** what an operation ends as is true: gone, in place, or as before with every entity.
 //!
@@ -98,7 +99,8 @@ pub fn committed(world: &mut World, before: &Cluster, command: &Command) {
     seen.hold(Law::I4, keeps(before, &cluster));
     match command {
         Command::Register { node, boot } => seen.hold(Law::I15, *boot >= before.boots[*node]),
-        Command::Dispatch { operation, step, .. } => {
+        Command::Dispatch { operation, step, nodes } => {
+            seen.hold(Law::I15, *nodes & !cluster.staying() == 0);
             let operation = &cluster.operations[*operation];
             let before = &operation.steps[..*step];
             let over = before.iter().all(crate::cluster::Step::is_over) && operation.cursor == *step;
@@ -114,7 +116,11 @@ pub fn committed(world: &mut World, before: &Cluster, command: &Command) {
             );
         }
         Command::Settle { verified, .. } => {
-            seen.hold(Law::I15, *verified & cluster.gone == 0);
+            seen.hold(Law::I15, *verified & !cluster.staying() == 0);
+        }
+        Command::Forget { node } => {
+            let machine = &world.machines[*node];
+            seen.hold(Law::I15, !machine.files && !machine.kong.needs_files());
         }
         Command::Advance { operation, from } => {
             passed(&mut seen, world, &cluster, &cluster.operations[*operation], *from);
@@ -152,7 +158,7 @@ fn passed(seen: &mut Seen, world: &World, cluster: &Cluster, operation: &Operati
             StepKind::Detach | StepKind::Reattach => true,
         }
     };
-    let here = step.verified & cluster.registered();
+    let here = step.verified & cluster.staying();
     seen.hold(Law::I7, nodes(here).all(is_so));
     if step.kind != StepKind::Disable {
         return;
@@ -160,24 +166,24 @@ fn passed(seen: &mut Seen, world: &World, cluster: &Cluster, operation: &Operati
     let next = operation.steps.get(from + 1);
     let is_admin = |s: &crate::cluster::Step| s.members & cluster.admins != 0;
     // A node that joined since may take entities until its own step is over.
-    let through = |n: usize| cluster.is_admin(n) && world.machines[n].kong.loaded;
+    let through = |n: usize| cluster.is_admin(n) && cluster.leaving[n] == 0 && world.machines[n].kong.loaded;
     let nobody_takes = !nodes(cluster.registered()).any(through);
     if next.is_some_and(|n| n.kind == StepKind::Purge) {
         seen.hold(Law::I2, world.entities == 0);
         let runs = |n: usize| world.machines[n].kong.runs();
-        seen.hold(Law::I1, !nodes(cluster.registered() & operation.members()).any(runs));
+        seen.hold(Law::I1, !nodes(cluster.staying() & operation.members()).any(runs));
     } else if is_admin(step) && next.is_some_and(|n| !is_admin(n)) {
         seen.hold(Law::I2, world.entities == 0 || !nobody_takes);
     }
 }
 
 fn kept_promise(world: &World, cluster: &Cluster, operation: &Operation) -> bool {
-    let mut machines = nodes(cluster.registered()).map(|n| &world.machines[n]);
+    let mut machines = nodes(cluster.staying()).map(|n| &world.machines[n]);
     match (operation.phase, operation.kind) {
         (Phase::Succeeded, Kind::Remove) => machines.all(|m| !m.files && !m.kong.needs_files()),
         // Who came when all was over is told at rest.
         (Phase::Succeeded, Kind::Install) => {
-            nodes(operation.members() & cluster.registered()).all(|n| world.machines[n].kong.loaded)
+            nodes(operation.members() & cluster.staying()).all(|n| world.machines[n].kong.loaded)
         }
         (Phase::Failed | Phase::Aborted, Kind::Install) => {
             machines.all(|m| !m.files && !m.kong.needs_files())
@@ -186,7 +192,7 @@ fn kept_promise(world: &World, cluster: &Cluster, operation: &Operation) -> bool
             let touched = operation.touched(&[StepKind::Disable]);
             let lost = operation.recorded & !world.entities;
             let back = |n: usize| world.machines[n].kong.loaded;
-            lost == 0 && nodes(touched & cluster.registered()).all(back)
+            lost == 0 && nodes(touched & cluster.staying()).all(back)
         }
         _ => true,
     }

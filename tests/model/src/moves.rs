@@ -52,6 +52,7 @@ pub enum Action {
     Lapse(usize),
     Join(usize),
     Decommission(usize),
+    Leave(usize),
     /// Somebody creates an entity through this node.
     Recreate(usize),
 }
@@ -129,6 +130,9 @@ fn reached(goal: Goal) -> Property<Setup> {
         }
         Goal::Compensated => |_, w| ended(w, Kind::Remove, Phase::Compensated),
         Goal::RecreatedThenDone => |_, w| w.seen.recreated && ended(w, Kind::Remove, Phase::Succeeded),
+        Goal::LeftThenInstalled => |_, w| w.cluster.gone != 0 && ended(w, Kind::Install, Phase::Succeeded),
+        Goal::LeftThenDone => |_, w| w.cluster.gone != 0 && ended(w, Kind::Remove, Phase::Succeeded),
+        Goal::LeftThenCompensated => |_, w| w.cluster.gone != 0 && ended(w, Kind::Remove, Phase::Compensated),
         Goal::JoinedThenDone => |_, w| w.seen.joined && ended(w, Kind::Remove, Phase::Succeeded),
     };
     Property::sometimes(goal.name(), is_reached)

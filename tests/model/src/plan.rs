@@ -40,6 +40,9 @@ enum Next {
 impl Round<'_> {
     /// At most one command for the live operation.
     pub fn plan(&self) -> Option<Command> {
+        if let Some(node) = nodes(self.cluster.registered()).find(|n| self.has_left(*n)) {
+            return Some(Command::Forget { node });
+        }
         let (id, operation) = self.cluster.live()?;
         let Some(step) = operation.current() else {
             return Some(Command::Finish { operation: id, phase: outcome(operation) });
@@ -71,6 +74,14 @@ impl Round<'_> {
         let unchecked = self.setup.is(Mutant::NoIncarnationCheck);
         let report = self.inventory.reports[node].as_ref()?;
         (report.boot == self.cluster.boots[node] || unchecked).then_some(report)
+    }
+
+    /// The node is to leave, and its agent says under that grant that nothing is left.
+    fn has_left(&self, node: usize) -> bool {
+        let grant = self.cluster.leaving[node];
+        let empty = |r: &Report| !r.enabled && !r.loaded && !r.listed && !r.files;
+        let unproven = self.setup.is(Mutant::ForgottenUnproven);
+        grant != 0 && self.answer(node, grant).is_some_and(|r| empty(r) || unproven)
     }
 
     fn answer(&self, node: usize, grant: u8) -> Option<&Report> {
@@ -105,7 +116,7 @@ impl Round<'_> {
         let next = operation.steps.get(operation.cursor + 1);
         let purges = next.is_some_and(|n| n.kind == StepKind::Purge);
         let admin = |s: &Step| s.members & self.cluster.admins != 0;
-        let leaves_admins = admin(step) && next.is_some_and(|n| !admin(n));
+        let leaves_admins = (admin(step) || step.members == 0) && next.is_some_and(|n| !admin(n));
         if (purges || leaves_admins) && !self.fence(operation) && !self.setup.is(Mutant::SkipF2) {
             return false;
         }

@@ -5,7 +5,7 @@ use crate::mask::{Mask, bit, nodes};
 use crate::setup::{Mutant, Setup};
 
 pub fn expand(setup: &Setup, cluster: &Cluster, kind: Kind) -> Vec<Step> {
-    let all = cluster.registered();
+    let all = cluster.staying();
     match kind {
         Kind::Install => {
             let stage = Step::new(StepKind::Stage, all);
@@ -36,12 +36,12 @@ fn filled(kind: StepKind, waves: [Mask; 2]) -> impl Iterator<Item = Step> {
 
 /// An entity turned up after the detach barrier: everything again.
 pub fn detach_again(setup: &Setup, cluster: &Cluster, operation: &Operation) -> Vec<Step> {
-    remove(setup, cluster, (operation.members() | cluster.registered()) & !cluster.gone)
+    remove(setup, cluster, operation.members() & cluster.registered() | cluster.staying())
 }
 
 /// Back to what was before: what runs first, in the reverse of the order it was changed in.
 pub fn way_back(cluster: &Cluster, operation: &Operation) -> Vec<Step> {
-    let here: Mask = nodes(cluster.registered()).map(bit).sum();
+    let here: Mask = nodes(cluster.staying()).map(bit).sum();
     match operation.kind {
         Kind::Install => {
             let enabled = operation.touched(&[StepKind::Enable]) & here;

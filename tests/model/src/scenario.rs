@@ -12,6 +12,7 @@ const ALL_THREE: Mask = 0b111;
 
 const AGAIN: &[Goal] = &[Goal::Done, Goal::RecreatedThenDone];
 const BACK: &[Goal] = &[Goal::Done, Goal::Aborted, Goal::Compensated];
+const LEFT: &[Goal] = &[Goal::Done, Goal::LeftThenDone];
 const JOINED: &[Goal] = &[Goal::Done, Goal::JoinedThenDone];
 
 const NOTHING: Budget = Budget {
@@ -22,6 +23,7 @@ const NOTHING: Budget = Budget {
     stale: 0,
     joins: 0,
     decommissions: 0,
+    leaves: 0,
     aborts: 0,
     silences: 0,
     unproven: 0,
@@ -106,7 +108,27 @@ pub const ALL: &[Setup] = &[
         ..REMOVE
     },
     Setup { name: "join", members: FIRST, budget: Budget { joins: 1, ..NOTHING }, goals: JOINED, ..REMOVE },
-    Setup { name: "decommission", budget: Budget { decommissions: 1, crashes: 1, ..NOTHING }, ..REMOVE },
+    Setup {
+        name: "decommission",
+        budget: Budget { decommissions: 1, crashes: 1, ..NOTHING },
+        goals: LEFT,
+        ..REMOVE
+    },
+    Setup { name: "leave", budget: Budget { leaves: 1, ..NOTHING }, goals: LEFT, ..REMOVE },
+    Setup {
+        name: "leave, two admins",
+        admins: OUTER,
+        members: OUTER,
+        budget: Budget { leaves: 1, ..NOTHING },
+        goals: LEFT,
+        ..REMOVE
+    },
+    Setup {
+        name: "install, leave",
+        budget: Budget { leaves: 1, unproven: 1, ..NOTHING },
+        goals: &[Goal::Installed, Goal::RolledBack, Goal::LeftThenInstalled],
+        ..INSTALL
+    },
     INSTALL,
     Setup {
         name: "install, faults",
@@ -133,6 +155,24 @@ pub const ALL: &[Setup] = &[
 
 /// More of them, complete as well, for longer runs.
 pub const LARGE: &[Setup] = &[
+    Setup {
+        name: "leave, abort",
+        budget: Budget { leaves: 1, aborts: 1, ..NOTHING },
+        goals: &[Goal::LeftThenDone, Goal::Aborted, Goal::LeftThenCompensated],
+        ..REMOVE
+    },
+    Setup {
+        name: "leave, re-create",
+        budget: Budget { leaves: 1, recreations: 1, ..NOTHING },
+        goals: LEFT,
+        ..REMOVE
+    },
+    Setup {
+        name: "leave, crash",
+        budget: Budget { leaves: 1, crashes: 1, ..NOTHING },
+        goals: LEFT,
+        ..REMOVE
+    },
     Setup {
         name: "join, crash",
         members: FIRST,
@@ -166,6 +206,12 @@ pub const LARGE: &[Setup] = &[
 /// Too large to be looked at completely: any number of their states can be looked at, and nothing has to be reached.
 pub const ENDLESS: &[Setup] = &[
     Setup {
+        name: "leave, abort, late",
+        budget: Budget { leaves: 1, aborts: 1, late: 1, ..NOTHING },
+        goals: &[],
+        ..REMOVE
+    },
+    Setup {
         name: "abort, silence, late",
         admins: OUTER,
         members: OUTER,
@@ -185,6 +231,7 @@ pub const ENDLESS: &[Setup] = &[
             stale: 1,
             joins: 1,
             decommissions: 1,
+            leaves: 1,
             aborts: 1,
             silences: 1,
             unproven: 1,

@@ -48,7 +48,10 @@ pub struct Budget {
     pub stale: u8,
     /// A node joins.
     pub joins: u8,
+    /// A node burns down, and somebody says so.
     pub decommissions: u8,
+    /// A node is asked to leave.
+    pub leaves: u8,
     pub aborts: u8,
     /// A node is out of reach for longer than a lease and its margin.
     pub silences: u8,
@@ -68,6 +71,10 @@ pub enum Goal {
     RecreatedThenDone,
     /// A node joined while the plugin was being disabled, and the removal came to its end all the same.
     JoinedThenDone,
+    /// A node left, with proof or attested, and the operation came to its end all the same.
+    LeftThenInstalled,
+    LeftThenDone,
+    LeftThenCompensated,
 }
 
 impl Goal {
@@ -80,6 +87,9 @@ impl Goal {
             Self::Compensated => "Compensated",
             Self::RecreatedThenDone => "RecreatedThenDone",
             Self::JoinedThenDone => "JoinedThenDone",
+            Self::LeftThenInstalled => "LeftThenInstalled",
+            Self::LeftThenDone => "LeftThenDone",
+            Self::LeftThenCompensated => "LeftThenCompensated",
         }
     }
 }
@@ -113,6 +123,10 @@ pub enum Mutant {
     LeaseOfTheStream,
     /// An applier takes over without waiting for the former one's lease.
     LeaseIgnored,
+    /// Who left is asked for in steps that are composed later.
+    LeaverAskedAgain,
+    /// A node that is to leave is forgotten once it has heard so.
+    ForgottenUnproven,
     /// An applier is assigned whoever was the applier when that was decided.
     AssignUnchecked,
 }

@@ -36,6 +36,12 @@ pub fn node_spec(setup: &Setup, cluster: &Cluster, node: usize) -> Spec {
         return spec;
     }
     let live = cluster.live().map(|(_, operation)| operation);
+    if cluster.leaving[node] != 0 {
+        // Nothing of what was put there stays; work on entities is the group's.
+        spec.grant = cluster.leaving[node];
+        spec.task = live.and_then(|operation| task(operation, node));
+        return spec;
+    }
     if cluster.installed {
         (spec.grant, spec.staged, spec.enabled) = (cluster.rest, true, true);
     }

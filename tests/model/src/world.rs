@@ -44,6 +44,7 @@ impl World {
             admins: setup.admins,
             boots,
             gone: 0,
+            leaving: [0; crate::mask::NODES],
             installed: setup.installed,
             rest: 1,
             lock: None,

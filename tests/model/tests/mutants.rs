@@ -39,6 +39,8 @@ mutants! {
     fence_forgotten: FenceForgotten in "remove, crash", "an agent that restarts takes any spec";
     no_incarnation_check: NoIncarnationCheck in "remove, crash", "a former start of an agent is believed";
     decommissioned_believed: NoIncarnationCheck in "decommission", "a node that was taken out is believed";
+    leaver_asked_again: LeaverAskedAgain in "leave, abort, late", "who left is waited for again";
+    forgotten_unproven: ForgottenUnproven in "leave", "who is to leave is forgotten as it is";
     delete_by_name: DeleteByName in "remove", "entities go that nobody recorded";
     frozen_members: FrozenMembers in "join", "nodes that join are in no live operation";
     joiner_straight_to_active: JoinerStraightToActive in "join", "nodes that join are in no live removal";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kctl_node_agent::action::Action;
 use kctl_node_agent::gateway::Wanted;
-use kctl_node_agent::ledger::Record;
+use kctl_node_agent::ledger::{Record, Traffic};
 use kctl_node_agent::reconcile::{Observed, Policy, reconcile};
 use kctl_node_agent::status;
 use kctl_shared::name::{NodeId, PluginName};
@@ -58,6 +58,9 @@ pub enum Fact {
     Conflict(String),
     PutBack,
     Refused,
+    Fetched(PluginName),
+    /// Something was begun on a node that is held.
+    BegunWhileHeld(Action),
 }
 
 #[derive(Debug)]
@@ -105,8 +108,10 @@ struct Doing {
 }
 
 impl Agent {
-    pub fn new(node: &NodeId) -> Self {
-        let record = Record { node: Some(node.clone()), nonce: format!("nonce-{node}"), ..Record::default() };
+    /// Another installation, the `serial`th thing there is.
+    pub fn new(node: &NodeId, serial: u64) -> Self {
+        let nonce = format!("nonce-{node}-{serial}");
+        let record = Record { node: Some(node.clone()), nonce, ..Record::default() };
         let mut agent = Self { record, process: None };
         agent.start();
         agent
@@ -159,6 +164,10 @@ impl Agent {
             reconcile(spec, &observed, &process.record.attempts, around.now).into_iter().next()
         });
         let acts = action.is_some();
+        if spec.is_some_and(|s| s.hold.is_some()) {
+            let leaves = |a: &&Action| !matches!(a, Action::Drain { .. } | Action::Undrain | Action::PutBack);
+            around.facts.extend(action.iter().find(leaves).cloned().map(Fact::BegunWhileHeld));
+        }
         if let Some(action) = action {
             process.execute(action, &observed, machine, around);
             process.changed = true;
@@ -197,7 +206,8 @@ impl Process {
             idle_generations: machine.generations.keys().any(|g| !used.contains(g)),
             tainted: record.tainted.clone(),
             last_reload: record.last_reload,
-            policy: Policy { reload_interval_ms: 300, ..Policy::default() },
+            policy: Policy { reload_interval_ms: 300, drains: machine.drains, ..Policy::default() },
+            traffic: record.traffic,
             ..Observed::default()
         }
     }
@@ -218,6 +228,7 @@ impl Process {
             Action::Fetch { plugin, grant, release } => {
                 machine.stored.entry(plugin.clone()).or_default().insert(release.placement());
                 attempts.succeed(&plugin, grant);
+                around.facts.push(Fact::Fetched(plugin));
             }
             Action::Preflight { plugin, grant, release, wanted, how } => {
                 // Loading alone does not show everything.
@@ -258,7 +269,10 @@ impl Process {
                 }
                 around.facts.push(Fact::Deleted { plugin, placement });
             }
-            Action::Drain { .. } | Action::Undrain => {}
+            Action::Drain { .. } => {
+                self.record.traffic = if unlucky { Traffic::Unsure } else { Traffic::Out }
+            }
+            Action::Undrain => self.record.traffic = if unlucky { Traffic::Unsure } else { Traffic::In },
             Action::CollectGenerations => {
                 let used = machine.used(&self.record.proven);
                 machine.generations.retain(|g, _| used.contains(g));

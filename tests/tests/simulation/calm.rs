@@ -7,6 +7,7 @@ use kctl_shared::spec::PluginSpec;
 use rand::RngExt as _;
 
 use super::agent::in_use;
+use super::control::group;
 use super::laws::Law;
 use super::world::World;
 
@@ -14,6 +15,8 @@ use super::world::World;
 const ROUNDS: usize = 1_200;
 /// Every so many rounds an operator looks at what is waited for.
 const PATIENCE: usize = 100;
+/// Every so many rounds somebody looks at what nodes wait for.
+const ATTENTION: usize = 10;
 const ROUND_MS: u64 = 500;
 
 impl World {
@@ -27,6 +30,7 @@ impl World {
         }
         self.close_unserved();
         self.nodes.values_mut().for_each(|node| node.machine.broken.clear());
+        self.unhold(self.leader);
         self.fickle = true;
         let converged = self.converge();
         self.fickle = false;
@@ -43,6 +47,9 @@ impl World {
             let busy = self.calm_round()?;
             if !busy && self.truth.live_operations().next().is_none() && self.settled() {
                 return self.agree();
+            }
+            if round.is_multiple_of(ATTENTION) {
+                self.attend();
             }
             if round.is_multiple_of(PATIENCE) {
                 // Held for somebody who creates entities again and again, or will not have an install undone.
@@ -61,7 +68,14 @@ impl World {
                     .into_iter()
                     .filter(|plugin| self.nodes.keys().any(|id| lacks(id, plugin)))
                     .collect();
-                self.remove_by_hand(|_, plugin| stuck || live.contains(plugin) || frozen.contains(plugin));
+                // And one that is to leave keeps what is in use.
+                let leaving = self.truth.nodes.values().any(|n| n.leaving.is_some());
+                let stuck = stuck || leaving;
+                // No Kong starts with an entity of what no node is to have, whoever had it being no more.
+                let plugins = self.truth.groups.get(&group()).map(|g| g.plugins.clone()).unwrap_or_default();
+                let unloadable =
+                    |plugin: &PluginName| frozen.contains(plugin) || !plugins.contains_key(plugin);
+                self.remove_by_hand(|_, plugin| stuck || live.contains(plugin) || unloadable(plugin));
             }
         }
         let live: Vec<_> =
@@ -78,10 +92,16 @@ impl World {
     }
 
     fn settled(&self) -> bool {
-        self.proposals.is_empty() && self.nodes.keys().all(|n| self.follows(n) && self.differs(n).is_none())
+        let known = |id: &NodeId| {
+            let record = self.truth.nodes.get(id);
+            record.is_some_and(|r| r.hold.is_none() && r.leaving.is_none())
+        };
+        self.proposals.is_empty()
+            && self.truth.nodes.len() == self.nodes.len()
+            && self.nodes.keys().all(|n| known(n) && self.follows(n) && self.differs(n).is_none())
     }
 
-    fn follows(&self, id: &NodeId) -> bool {
+    pub fn follows(&self, id: &NodeId) -> bool {
         let process = self.nodes[id].agent.process.as_ref();
         process
             .and_then(|p| p.record.spec.as_ref())

@@ -9,7 +9,7 @@ use super::requests::{PLUGINS, digest, plugin};
 use super::world::{Node, World};
 
 /// Faults that a batch must have had, or it proves nothing.
-pub const WANTED: [&str; 23] = [
+pub const WANTED: [&str; 44] = [
     "stream cut",
     "spec duplicated",
     "spec reordered",
@@ -33,6 +33,27 @@ pub const WANTED: [&str; 23] = [
     "removal called off",
     "removals compensated",
     "route deleted",
+    "node held",
+    "node let go",
+    "group held",
+    "group let go",
+    "window closed",
+    "window opened",
+    "tried again",
+    "decommissioned",
+    "emptied and forgotten",
+    "machine lost",
+    "attested",
+    "attested rashly",
+    "agent reinstalled",
+    "agent set back",
+    "another installation refused",
+    "decommissioned one refused",
+    "one that was set back refused",
+    "approved",
+    "new machine under a former name",
+    "let in again",
+    "operations undone",
 ];
 
 impl World {
@@ -46,7 +67,7 @@ impl World {
         let ms = if self.rng.random_bool(0.02) { 3_000 } else { self.rng.random_range(0..120) };
         self.now = self.now.plus_ms(ms);
         match self.rng.random_range(0..1000) {
-            0..330 => {
+            0..315 => {
                 let id = self.anybody();
                 if self.nodes[&id].session.is_none() {
                     let member =
@@ -60,6 +81,10 @@ impl World {
                         break;
                     }
                 }
+            }
+            315..330 => {
+                let member = self.somebody_leading();
+                self.duty(member)?;
             }
             330..560 => self.some_up(),
             560..730 => self.some_down(),
@@ -259,8 +284,13 @@ impl World {
         let removed: Vec<_> = live.filter(|o| o.cursor > 0).map(|o| o.plugin.clone()).collect();
         let any = plugin(self.rng.random_range(0..PLUGINS.len()));
         let name = removed.into_iter().next().filter(|_| self.rng.random_bool(0.8)).unwrap_or(any);
-        let takes = |n: &Node| n.machine.admin && n.machine.up && n.machine.loaded.contains_key(&name);
-        if self.nodes.values().any(takes) {
+        // Nobody configures anything through a node that is out of the cluster, or on its way out.
+        let takes = |(id, n): (&NodeId, &Node)| {
+            let m = &n.machine;
+            let stays = self.truth.nodes.get(id).is_some_and(|n| n.leaving.is_none()) && !m.is_strange;
+            stays && m.admin && m.up && m.loaded.contains_key(&name)
+        };
+        if self.nodes.iter().any(takes) {
             let serial = self.serial();
             self.count("entity created");
             self.say(|| format!("entity e{serial} of {name}"));

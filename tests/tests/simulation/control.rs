@@ -9,6 +9,7 @@ use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::inventory::{Inventory, Ticket};
 use kctl_control_plane::rollout;
 use kctl_control_plane::rollout::detach::LEASE_MS;
+use kctl_control_plane::rollout::fleet::{Refused, Why, stranger};
 use kctl_control_plane::state::{ClusterState, Command, LogStamp, apply, presented};
 use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::NodeStatus;
@@ -143,6 +144,23 @@ impl Member {
         Ok(plan.commands)
     }
 
+    /// Why the agent is not taken for the one that is known, if so; it waits to be let in.
+    pub fn refuses(&self, who: &Who, generation: u64, now: Timestamp) -> Option<Why> {
+        let connected = self.inventory.is_connected(&who.node);
+        let why = stranger(&self.state, &who.node, &who.nonce, who.boot, generation, connected)?;
+        let (nonce, boot, since) = (who.nonce.clone(), who.boot, self.clock(now));
+        let asks = Refused { why, epoch: self.state.epoch, nonce, boot, group: group(), since };
+        self.inventory.refuse(&who.node, asks);
+        Some(why)
+    }
+
+    /// The node's stream has ended.
+    pub fn close(&mut self, node: &NodeId) {
+        if let Some(served) = self.sessions.remove(node) {
+            self.inventory.close(&served.ticket);
+        }
+    }
+
     /// What has to be committed before a report of this agent may be looked at.
     pub fn registration(&self, who: &Who, status: &NodeStatus) -> Option<Command> {
         presented(&self.state, &who.node, &group(), &who.nonce, who.boot, &status.kong)
@@ -179,18 +197,22 @@ impl Member {
         }
     }
 
-    /// Specs that changed since they were sent, each whole.
-    pub fn specs(&mut self) -> Vec<(NodeId, u64, kctl_shared::spec::NodeSpec)> {
+    /// Specs that changed since they were sent, each whole; `None` for a node that was decommissioned.
+    pub fn specs(&mut self) -> Vec<(NodeId, u64, Option<kctl_shared::spec::NodeSpec>)> {
         let mut out = Vec::new();
         if !std::mem::take(&mut self.unserved) {
             return out;
         }
         for (node, served) in &mut self.sessions {
+            if !self.state.nodes.contains_key(node) {
+                out.push((node.clone(), served.session, None));
+                continue;
+            }
             let spec = node_spec(&self.state, node);
             let hash = spec.hash();
             if hash != served.sent {
                 served.sent = hash;
-                out.push((node.clone(), served.session, spec));
+                out.push((node.clone(), served.session, Some(spec)));
             }
         }
         out

@@ -15,11 +15,12 @@
 //!
 //! Not here: I4 is consensus (`control-plane/tests/raft_cluster.rs`), I13 `control-plane/tests/core`, I5 migrations that do not exist
 //! yet, I11 the editor of kong.conf (`node-agent/tests/gateway_kong_conf.rs`, `tests/tests/crash_points.rs`). I3 and I12
-//! are about hashes and half-written trees: files here are whole or absent, and a Kong refuses a list that lacks some; of
-//! I15 the half about decommissioned nodes waits for the command.
+//! are about hashes and half-written trees: files here are whole or absent, and a Kong refuses a list that lacks some. What
+//! concerns nodes that are held, leave or come back is in `standing.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kctl_control_plane::state::duty::NodeChange;
 use kctl_control_plane::state::operation::{
     Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict,
 };
@@ -30,6 +31,7 @@ use kctl_shared::spec::ReleaseRef;
 use super::agent::Fact;
 use super::control::group;
 use super::machine::{FOREIGN, Machine};
+use super::standing::Standing;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Law {
@@ -43,9 +45,9 @@ impl Law {
     }
 }
 
-type Judged = Result<(), Law>;
+pub type Judged = Result<(), Law>;
 
-fn hold(name: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Judged {
+pub fn hold(name: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Judged {
     if holds { Ok(()) } else { Err(Law::new(name, detail())) }
 }
 
@@ -56,8 +58,10 @@ pub struct Ghost {
     saved: BTreeSet<String>,
     /// Entities that people deleted with their own hands.
     pub by_hand: BTreeSet<String>,
-    fences: BTreeMap<NodeId, (u64, u64)>,
-    boots: BTreeMap<NodeId, u64>,
+    /// By installation.
+    fences: BTreeMap<String, (u64, u64)>,
+    boots: BTreeMap<String, u64>,
+    standing: Standing,
     /// The order in which things happened: a reload without the plugin, a scan that saw no entity of it.
     moment: u64,
     dropped: BTreeMap<PluginName, u64>,
@@ -83,9 +87,15 @@ impl Seen<'_> {
 }
 
 impl Ghost {
-    pub fn fence(&mut self, node: &NodeId, fence: (u64, u64)) -> Judged {
-        let former = self.fences.insert(node.clone(), fence).unwrap_or_default();
-        hold("I8", former <= fence, || format!("{node} went from generation {former:?} back to {fence:?}"))
+    pub fn fence(&mut self, node: &NodeId, nonce: &str, fence: (u64, u64)) -> Judged {
+        let former = self.fences.insert(nonce.to_owned(), fence).unwrap_or_default();
+        hold("I8", former <= fence, || format!("{node} went from generation {former:?} back to {fence:?}"))?;
+        self.standing.follows(node, nonce, fence.1)
+    }
+
+    /// The memory of this installation was set back.
+    pub fn forget(&mut self, nonce: &str) {
+        self.fences.remove(nonce);
     }
 
     /// A command that was accepted; `truth` is the state after it, `machines` the nodes at that moment.
@@ -93,9 +103,19 @@ impl Ghost {
         if let Some(violation) = invariants::check(seen.truth).first() {
             return Err(Law::new("I6", format!("{}: {}", violation.law, violation.detail)));
         }
+        if let Some(newcomer) = self.standing.newcomer(command) {
+            // It comes in where operations stand, whatever was known of a former one.
+            self.admins.values_mut().for_each(|nodes| {
+                let _was = nodes.remove(newcomer);
+            });
+        }
+        self.standing.accepted(command, seen)?;
         match command {
-            Command::RegisterNode { node, boot, .. } => {
-                let former = self.boots.insert(node.clone(), *boot).unwrap_or_default();
+            Command::ChangeNode { change: NodeChange::Readmit { nonce, boot }, .. } => {
+                self.boots.insert(nonce.clone(), *boot);
+            }
+            Command::RegisterNode { node, nonce, boot, .. } => {
+                let former = self.boots.insert(nonce.clone(), *boot).unwrap_or_default();
                 hold("I15", former <= *boot, || {
                     format!("{node}: start {boot} of its agent came after {former}")
                 })?;
@@ -143,8 +163,18 @@ impl Ghost {
     }
 
     /// Something an agent did to its node.
-    pub fn did(&mut self, node: &NodeId, fact: &Fact, seen: &Seen<'_>) -> Judged {
+    /// `following`: the generation of its agent's spec.
+    pub fn did(
+        &mut self,
+        node: &NodeId,
+        nonce: &str,
+        following: u64,
+        fact: &Fact,
+        seen: &Seen<'_>,
+    ) -> Judged {
         let machine = seen.machines[node];
+        self.standing.did(node, nonce, fact)?;
+        let is_member = seen.is_member(node, following);
         self.moment += 1;
         match fact {
             Fact::FoundNone(plugin) => {
@@ -173,21 +203,29 @@ impl Ghost {
                 hold("I1", !runs, || format!("{node} deleted files of {plugin} under its workers"))?;
                 let rest = seen.truth.plugin(&group(), plugin).and_then(|p| p.operation.as_ref());
                 let live = rest.and_then(|id| seen.truth.operations.get(id));
-                if live.is_some_and(|o| o.kind == OperationKind::Remove && o.release == placement.digest) {
+                let removed =
+                    |o: &&Operation| o.kind == OperationKind::Remove && o.release == placement.digest;
+                if let Some(live) = live.filter(removed).filter(|_| is_member) {
                     let on = |m: &Machine| {
                         m.loaded.get(plugin).is_some_and(|l| l.as_ref() == Some(placement))
                             || m.old.iter().any(needs)
                     };
-                    let other = seen.machines.iter().find(|(_, m)| on(m)).map(|(n, _)| *n);
+                    // Who was let in again since files go runs it until its turn comes.
+                    let purge = live.steps.iter().filter(|s| s.kind == StepKind::Purge && !s.is_over());
+                    let begun = purge.flat_map(|s| s.nodes.values()).filter_map(|n| n.grant).min();
+                    let late = |n: &NodeId| seen.truth.nodes.get(n).is_some_and(|r| Some(r.since) > begun);
+                    let known = seen.machines.iter().filter(|(n, m)| seen.is_known(n, m) && !late(n));
+                    let other = known.into_iter().find(|(_, m)| on(m)).map(|(n, _)| *n);
                     hold("I1", other.is_none(), || {
                         format!("{node} deleted files of {plugin} while {other:?} runs it")
                     })?;
-                    let back = live.is_some_and(|o| o.phase == Phase::RollingBack);
+                    let back = live.phase == Phase::RollingBack;
                     hold("I1", !back, || {
                         format!("{node} deleted files of {plugin} while its removal is called off")
                     })?;
-                    let past = live.is_some_and(Operation::is_past_return);
-                    hold("I1", past, || format!("{node} deleted files of {plugin} before B2"))?;
+                    hold("I1", live.is_past_return(), || {
+                        format!("{node} deleted files of {plugin} before B2")
+                    })?;
                 }
                 Ok(())
             }
@@ -205,7 +243,7 @@ impl Ghost {
                 for plugin in after.keys().filter(|p| !before.contains_key(*p)) {
                     restored(node, plugin, &self.admins, seen)?;
                 }
-                for plugin in before.keys().filter(|p| !after.contains_key(*p)) {
+                for plugin in before.keys().filter(|p| is_member && !after.contains_key(*p)) {
                     if machine.admin {
                         self.dropped.insert(plugin.clone(), self.moment);
                     }
@@ -213,7 +251,7 @@ impl Ghost {
                 }
                 Ok(())
             }
-            Fact::PutBack | Fact::Refused => Ok(()),
+            Fact::PutBack | Fact::Refused | Fact::Fetched(_) | Fact::BegunWhileHeld(_) => Ok(()),
         }
     }
 }
@@ -232,9 +270,12 @@ fn dropped(
     let operation = seen.latest(plugin);
     let detached =
         |o: &Operation| o.steps.iter().any(|s| s.kind == StepKind::Detach && s.phase == StepPhase::Done);
+    // What its predecessor proved is asked for again: until then it is as before the operation.
+    let withdrawn =
+        |s: &Step| s.kind == StepKind::Enable && s.nodes.get(node).is_some_and(|n| n.grant.is_none());
     let allowed = operation.is_none_or(|o| match o.kind {
         OperationKind::Remove => detached(o) && o.phase != Phase::Compensated,
-        _ => matches!(o.phase, Phase::RollingBack | Phase::Failed),
+        _ => matches!(o.phase, Phase::RollingBack | Phase::Failed) || o.steps.iter().any(withdrawn),
     });
     hold("I2", allowed, || format!("{node} dropped {plugin} before B1"))?;
     let Some(operation) = operation.filter(|o| o.kind == OperationKind::Remove) else { return Ok(()) };
@@ -242,21 +283,22 @@ fn dropped(
         return Ok(());
     }
     // Whose Admin API became known later comes in where the operation stands.
-    let late = admins
-        .get(&operation.id)
-        .into_iter()
-        .flatten()
-        .find(|n| seen.machines.get(n).is_some_and(|m| m.loaded.contains_key(plugin)));
+    let late =
+        admins.get(&operation.id).into_iter().flatten().find(|n| {
+            seen.machines.get(n).is_some_and(|m| seen.is_known(n, m) && m.loaded.contains_key(plugin))
+        });
     hold("I2", late.is_none(), || {
         format!("{node} dropped {plugin} before {late:?}, whose Admin API takes entities of it")
     })
 }
 
-/// Nodes of a live removal that may have dropped it, and whose Kong runs without it.
+/// Nodes of a live removal that may have dropped it, or that were let enable it, and whose Kong runs without it.
 fn lacking<'a>(operation: &Operation, seen: &'a Seen<'_>) -> impl Iterator<Item = &'a NodeId> {
-    let (dropped, plugin) = (operation.touched(&[StepKind::Disable]), operation.plugin.clone());
+    let kinds = [StepKind::Disable, StepKind::Enable];
+    let (touched, plugin) = (operation.touched(&kinds), operation.plugin.clone());
     let lacks = move |m: &Machine| m.up && !m.loaded.contains_key(&plugin);
-    seen.machines.iter().filter(move |(n, m)| dropped.contains(**n) && lacks(m)).map(|(n, _)| *n)
+    let known = seen.machines.iter().filter(|(n, m)| seen.is_known(n, m));
+    known.filter(move |(n, m)| touched.contains(**n) && lacks(m)).map(|(n, _)| *n)
 }
 
 /// An entity is there again: a node without the plugin would take no change of any plugin from here on.
@@ -289,14 +331,21 @@ fn passed(operation: &Operation, from: usize, scanned: bool, seen: &Seen<'_>) ->
         return Ok(());
     }
     let plugin = &operation.plugin;
-    let runs = |node: &NodeId| seen.machines.get(node).is_some_and(|m| m.loaded.contains_key(plugin));
+    let runs = |node: &NodeId| {
+        seen.machines.get(node).is_some_and(|m| seen.is_known(node, m) && m.loaded.contains_key(plugin))
+    };
     let verified = step.nodes.iter().filter(|(_, s)| s.verdict == Some(Verdict::Verified));
     let lied = verified.map(|(n, _)| n).find(|n| runs(n));
     hold("I7", lied.is_none(), || format!("the barrier was passed while {lied:?} runs {plugin}"))?;
     let next = operation.steps.get(from + 1);
-    let admin = |s: &Step| s.nodes.keys().any(|n| seen.machines.get(n).is_some_and(|m| m.admin));
+    // Of a machine that is no more its facts still count.
+    let is_admin = |n: &NodeId| {
+        let facts = || seen.truth.nodes.get(n).is_some_and(|r| r.facts.has_admin_api);
+        seen.machines.get(n).map_or_else(facts, |m| m.admin)
+    };
+    let admin = |s: &Step| s.nodes.keys().any(is_admin);
     let purges = next.is_some_and(|s| s.kind == StepKind::Purge);
-    if purges || (admin(step) && next.is_some_and(|n| !admin(n))) {
+    if purges || ((admin(step) || step.nodes.is_empty()) && next.is_some_and(|n| !admin(n))) {
         let law = if purges { "B2" } else { "F2" };
         hold(law, scanned, || format!("no scan since the last Admin API dropped {plugin}"))?;
         let id = seen.entities.iter().find(|(_, p)| *p == plugin).map(|(id, _)| id);
@@ -304,7 +353,9 @@ fn passed(operation: &Operation, from: usize, scanned: bool, seen: &Seen<'_>) ->
     }
     if purges {
         let old = seen.machines.iter().find(|(node, m)| {
-            operation.nodes().contains(**node) && m.old.iter().any(|w| w.contains_key(plugin))
+            seen.is_known(node, m)
+                && operation.nodes().contains(**node)
+                && m.old.iter().any(|w| w.contains_key(plugin))
         });
         hold("B2", old.is_none(), || format!("old workers run {plugin} on {:?}", old.map(|o| o.0)))?;
     }
@@ -318,7 +369,7 @@ fn finished(operation: &Operation, seen: &Seen<'_>) -> Judged {
         return Ok(());
     }
     let has = |m: &Machine| m.runs(plugin) || m.stored.contains_key(plugin);
-    let left = seen.machines.iter().find(|(node, m)| seen.truth.nodes.contains_key(**node) && has(m));
+    let left = seen.machines.iter().find(|(node, m)| seen.is_known(node, m) && has(m));
     hold("B3", left.is_none(), || {
         format!("{} ended and {:?} still has {plugin}", operation.id, left.map(|(node, _)| node))
     })

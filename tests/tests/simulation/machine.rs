@@ -33,7 +33,7 @@ impl Conf {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     pub admin: bool,
     pub up: bool,
@@ -48,6 +48,12 @@ pub struct Machine {
     pub generations: BTreeMap<PathBuf, BTreeMap<PluginName, Placement>>,
     /// Releases that do not load on this node.
     pub broken: BTreeSet<Digest>,
+    /// It is not as the cluster knows it: set up anew or set back, and not taken in since.
+    pub is_strange: bool,
+    /// It may have what was removed from the others while it was out of the cluster, or before it was set back.
+    pub may_have_more: bool,
+    /// Its owner has commands that take it out of a load balancer.
+    pub drains: bool,
 }
 
 impl Machine {
@@ -65,6 +71,9 @@ impl Machine {
             stored: BTreeMap::new(),
             generations: BTreeMap::new(),
             broken: BTreeSet::new(),
+            is_strange: false,
+            may_have_more: false,
+            drains: false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{replay_command, run};
 const WITHIN: u64 = 1_500;
 
 /// The bug, and what it does.
-const MUTANTS: [(&str, &str); 12] = [
+const MUTANTS: [(&str, &str); 16] = [
     ("guard-only-at-propose", "apply believes its proposer"),
     ("skip-f2", "no scan after the last node with an Admin API dropped the plugin"),
     ("disable-order-reversed", "nodes without an Admin API drop a plugin first"),
@@ -21,6 +21,10 @@ const MUTANTS: [(&str, &str); 12] = [
     ("frozen-members", "nodes that join are in no live operation"),
     ("abort-allowed-after-B2", "a removal is called off while files go"),
     ("joiner-straight-to-active", "nodes that join are in no live removal"),
+    ("held-let-act", "a decision that comes late lets a held node act"),
+    ("leavers-keep", "a leaving node is not told of what was removed from the others meanwhile"),
+    ("leaver-waited-for", "a leaving node that is set up anew is waited for"),
+    ("set-back-taken-in", "an agent whose memory was set back is not found out"),
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use kctl_control_plane::rollout::fleet::Why;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::{NodeSpec, NodeStatus};
 use kctl_shared::time::Timestamp;
@@ -64,11 +65,20 @@ impl World {
     }
 
     pub fn hang_up(&mut self, session: u64) {
-        if let Some(stream) = self.streams.remove(&session)
-            && let Some(node) = self.nodes.get_mut(&stream.who.node)
+        let Some(stream) = self.streams.remove(&session) else { return };
+        self.ended(session, stream.to, &stream.who.node);
+        if let Some(node) = self.nodes.get_mut(&stream.who.node)
             && node.session.is_some_and(|(s, _)| s == session)
         {
             node.session = None;
+        }
+    }
+
+    /// A stream of an agent's that both sides know to have ended.
+    pub fn ended(&mut self, session: u64, to: usize, node: &NodeId) {
+        let member = &mut self.members[to];
+        if member.sessions.get(node).is_some_and(|s| s.session == session) {
+            member.close(node);
         }
     }
 
@@ -77,13 +87,16 @@ impl World {
         let Some(stream) = self.streams.get_mut(&session).filter(|s| !s.blocked) else { return };
         let Some((sent, message)) = stream.queue.pop_front() else { return };
         let (to, who) = (stream.to, stream.who.clone());
-        let present = self.nodes[&who.node].session.is_some_and(|(s, _)| s == session);
+        let node = self.nodes.get(&who.node);
+        let present = node.is_some_and(|n| n.session.is_some_and(|(s, _)| s == session));
+        // Whoever does not lead cannot take in an agent that knows nothing to compare it with.
+        let strange = node.is_some_and(|n| n.machine.is_strange || n.agent.record.spec.is_none());
         if !present {
             self.count("late message of a former stream");
         }
         let now = self.now;
         let member = &mut self.members[to];
-        if !member.leads {
+        if !member.leads || (strange && to != self.leader) {
             return self.hang_up(session);
         }
         let (status, hello) = match message {
@@ -97,6 +110,14 @@ impl World {
                 self.count("agent ahead of a deposed leader");
                 return self.hang_up(session);
             }
+            Up::Hello(_, fence) if let Some(why) = member.refuses(&who, fence.1, now) => {
+                self.count(match why {
+                    Why::Installation => "another installation refused",
+                    Why::Decommissioned => "decommissioned one refused",
+                    Why::RolledBack | Why::Epoch => "one that was set back refused",
+                });
+                return self.hang_up(session);
+            }
             Up::Hello(status, _) => (status, true),
             Up::Status(status) => (status, false),
         };
@@ -108,10 +129,20 @@ impl World {
                 self.propose(to, vec![command], Some((who, hello, status)));
             }
             None => {
-                if !member.take(&who, hello, status, now) {
-                    self.hang_up(session);
-                }
+                let taken = member.take(&who, hello, status, now);
+                self.heard(&who, to, taken);
             }
+        }
+    }
+
+    /// Whether what an agent said was taken in.
+    pub fn heard(&mut self, who: &Who, by: usize, taken: bool) {
+        if !taken {
+            return self.hang_up(who.session);
+        }
+        let node = self.nodes.get_mut(&who.node).filter(|n| n.agent.record.nonce == who.nonce);
+        if let Some(node) = node.filter(|_| by == self.leader) {
+            node.machine.is_strange = false;
         }
     }
 

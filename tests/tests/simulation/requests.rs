@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use kctl_control_plane::rollout::runbook;
+use kctl_control_plane::state::history::taken_away;
 use kctl_control_plane::state::model::{Release, Target};
 use kctl_control_plane::state::operation::{
-    Intervention, Interventions, Operation, OperationKind, Phase, Policy, RequestKey,
+    Intervention, Interventions, Operation, OperationKind, Phase, Policy, RequestKey, Step, StepKind,
 };
 use kctl_control_plane::state::{ClusterState, Command};
 use kctl_shared::digest::Digest;
@@ -28,11 +29,7 @@ pub fn digest(plugin: &PluginName, version: u32) -> Digest {
 /// Registers a release and brings it onto all nodes; `None` when they have it, or something is under way.
 pub fn install(state: &ClusterState, plugin: &PluginName, version: u32, ask: &Ask) -> Option<Vec<Command>> {
     let release = digest(plugin, version);
-    let present = state.plugin(&group(), plugin);
-    let previous = present.and_then(|p| p.release);
-    if previous == Some(release) || present.is_some_and(|p| p.operation.is_some()) {
-        return None;
-    }
+    let operation = bring(state, plugin, release, ask)?;
     let register = Command::RegisterRelease {
         release: Release {
             plugin: plugin.clone(),
@@ -45,20 +42,50 @@ pub fn install(state: &ClusterState, plugin: &PluginName, version: u32, ask: &As
             nginx: Vec::new(),
         },
     };
-    let nodes: Vec<NodeId> = state.nodes_of(&group()).map(|(id, _)| id.clone()).collect();
+    Some(vec![register, Command::StartOperation { operation: Box::new(operation) }])
+}
+
+/// The operation that brings a release that is known onto all nodes.
+fn bring(state: &ClusterState, plugin: &PluginName, release: Digest, ask: &Ask) -> Option<Operation> {
+    let present = state.plugin(&group(), plugin);
+    let previous = present.and_then(|p| p.release);
+    if previous == Some(release) || present.is_some_and(|p| p.operation.is_some()) {
+        return None;
+    }
+    let nodes: Vec<NodeId> = state.staying_in(&group()).map(|(id, _)| id.clone()).collect();
     let steps = runbook::install(state, &nodes, &ask.waves).ok()?;
     let kind = if previous.is_some() { OperationKind::Upgrade } else { OperationKind::Install };
-    let operation = Operation { kind, release, previous, steps, ..blank(plugin, ask) };
-    (!nodes.is_empty()).then(|| vec![register, Command::StartOperation { operation: Box::new(operation) }])
+    (!nodes.is_empty()).then(|| Operation { kind, release, previous, steps, ..blank(plugin, ask) })
+}
+
+/// Back to what the plugin was before its newest operation; what a removal took away comes back with it.
+pub fn undo(state: &ClusterState, plugin: &PluginName, ask: &Ask) -> Option<Vec<Command>> {
+    let record = state.groups.get(&group())?;
+    let history = record.history.get(plugin)?;
+    let newest = history.last()?;
+    let wanted = if newest.is_removal() { newest } else { history.iter().rev().nth(1)? };
+    if (wanted.is_removal() && wanted.number != newest.number)
+        || !state.releases.contains_key(&wanted.release)
+    {
+        return None;
+    }
+    let mut operation = bring(state, plugin, wanted.release, ask)?;
+    operation.undo_to = Some(wanted.number);
+    if let Some(removal) = taken_away(record, plugin) {
+        operation.entities.clone_from(&removal.entities);
+        operation.saved.clone_from(&removal.saved);
+        operation.steps.push(Step::new(StepKind::Attach, 0, []));
+    }
+    Some(vec![Command::StartOperation { operation: Box::new(operation) }])
 }
 
 pub fn remove(state: &ClusterState, plugin: &PluginName, ask: &Ask) -> Option<Vec<Command>> {
     let present = state.plugin(&group(), plugin).filter(|p| p.operation.is_none())?;
     let release = present.release?;
-    if !state.nodes_of(&group()).any(|(_, n)| n.facts.has_admin_api) {
+    if !state.staying_in(&group()).any(|(_, n)| n.facts.has_admin_api) {
         return None;
     }
-    let nodes: Vec<NodeId> = state.nodes_of(&group()).map(|(id, _)| id.clone()).collect();
+    let nodes: Vec<NodeId> = state.staying_in(&group()).map(|(id, _)| id.clone()).collect();
     let steps = runbook::remove(state, &nodes, &ask.waves).ok()?;
     let operation = Operation { kind: OperationKind::Remove, release, steps, ..blank(plugin, ask) };
     Some(vec![Command::StartOperation { operation: Box::new(operation) }])

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::state::{ClusterState, Command, apply};
+use kctl_node_agent::ledger::Record;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::{NodeSpec, NodeStatus, Placement, ReleaseRef};
 use kctl_shared::time::Timestamp;
@@ -22,6 +23,8 @@ pub struct Node {
     pub machine: Machine,
     pub agent: Agent,
     pub session: Option<(u64, usize)>,
+    /// An image of the machine.
+    pub memory: Option<Box<(Record, Machine)>>,
     pub beat_at: Timestamp,
 }
 
@@ -63,6 +66,8 @@ pub struct World {
     pub leader: usize,
     pub proposals: Vec<Proposal>,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Machines that are no more.
+    pub buried: BTreeSet<NodeId>,
     pub entities: BTreeMap<String, PluginName>,
     /// Entities whose service or route is gone: once deleted Kong does not take them again.
     pub orphans: BTreeSet<String>,
@@ -89,6 +94,7 @@ impl World {
             leader: 0,
             proposals: Vec::new(),
             nodes: BTreeMap::new(),
+            buried: BTreeSet::new(),
             entities: BTreeMap::new(),
             orphans: BTreeSet::new(),
             streams: BTreeMap::new(),
@@ -112,6 +118,8 @@ impl World {
             world.converge()?;
             world.chaos = true;
         }
+        let nodes: Vec<_> = world.nodes.keys().cloned().collect();
+        nodes.iter().for_each(|id| world.remember(id));
         Ok(world)
     }
 
@@ -135,12 +143,24 @@ impl World {
     }
 
     pub fn join(&mut self) {
-        let n = self.nodes.len();
-        let id = NodeId::parse(&format!("n{n}")).unwrap();
         // The first has an Admin API, so that entities can be worked on at all.
-        let admin = n == 0 || self.rng.random_bool(0.5);
-        let agent = Agent::new(&id);
-        let node = Node { machine: Machine::new(admin), agent, session: None, beat_at: Timestamp(0) };
+        let admin = self.nodes.is_empty() || self.rng.random_bool(0.5);
+        self.join_as(admin);
+    }
+
+    pub fn join_as(&mut self, admin: bool) {
+        let n = self.nodes.len() + self.buried.len();
+        let mut id = NodeId::parse(&format!("n{n}")).unwrap();
+        if self.rng.random_bool(0.5)
+            && let Some(former) = self.buried.pop_first()
+        {
+            self.count("new machine under a former name");
+            id = former;
+        }
+        let agent = Agent::new(&id, self.serial());
+        let mut machine = Machine::new(admin);
+        machine.drains = self.rng.random_bool(0.3);
+        let node = Node { machine, agent, session: None, memory: None, beat_at: Timestamp(0) };
         self.say(|| format!("{id} joins, Admin API: {admin}"));
         self.nodes.insert(id, node);
     }
@@ -166,7 +186,8 @@ impl World {
         let busy = node.agent.step(&mut node.machine, &mut around);
         let facts = around.facts;
         let fence = node.agent.record.spec.as_ref().map(|s| (s.epoch, s.generation)).unwrap_or_default();
-        self.ghost.fence(id, fence)?;
+        let nonce = node.agent.record.nonce.clone();
+        self.ghost.fence(id, &nonce, fence)?;
         for fact in facts {
             match &fact {
                 Fact::PutBack => self.count("put back"),
@@ -181,7 +202,7 @@ impl World {
                 }),
             }
             let seen = Self::seen(&self.truth, &self.nodes, &self.entities);
-            self.ghost.did(id, &fact, &seen)?;
+            self.ghost.did(id, &nonce, fence.1, &fact, &seen)?;
         }
         self.talk(id);
         Ok(busy)
@@ -213,7 +234,10 @@ impl World {
             return;
         }
         for (node, session, spec) in self.members[member].specs() {
-            self.down.push((node, session, Down::Spec(spec)));
+            match spec {
+                Some(spec) => self.down.push((node, session, Down::Spec(spec))),
+                None => self.hang_up(session),
+            }
         }
     }
 
@@ -233,6 +257,7 @@ impl World {
                     self.say(|| format!("applied {index}: {}", brief(&command)));
                     let seen = Self::seen(&self.truth, &self.nodes, &self.entities);
                     self.ghost.accepted(&command, &seen)?;
+                    self.was_said(&command);
                 }
                 Err(rejection) => {
                     accepted = false;
@@ -254,8 +279,12 @@ impl World {
             let session = who.session;
             let (now, member) = (self.now, &mut self.members[proposal.from]);
             let taken = accepted && member.leads && member.take(&who, hello, status, now);
+            let strange = self.nodes.get(&who.node).is_some_and(|n| n.machine.is_strange);
             match self.streams.get_mut(&session) {
-                Some(stream) if taken => stream.blocked = false,
+                Some(stream) if taken && !(strange && proposal.from != self.leader) => {
+                    stream.blocked = false;
+                    self.heard(&who, proposal.from, true);
+                }
                 _ => self.hang_up(session),
             }
         }
@@ -295,9 +324,11 @@ impl World {
         let ask = self.ask(member);
         let (plugin, version) =
             (plugin(self.rng.random_range(0..PLUGINS.len())), self.rng.random_range(1..=3));
-        let removes = self.rng.random_bool(0.45);
+        let (removes, undoes) = (self.rng.random_bool(0.45), self.rng.random_bool(0.15));
         let state = &self.members[member].state;
-        let commands = if removes && state.groups.values().any(|g| g.plugins.contains_key(&plugin)) {
+        let commands = if undoes && let Some(undo) = requests::undo(state, &plugin, &ask) {
+            Some(undo)
+        } else if removes && state.groups.values().any(|g| g.plugins.contains_key(&plugin)) {
             requests::remove(state, &plugin, &ask)
         } else {
             requests::install(state, &plugin, version, &ask)

@@ -37,7 +37,7 @@ pub(super) fn reroute(
     steps: &[Step],
 ) -> Applied {
     let mut operation = at_step(setup, cluster, id, from)?;
-    let here = cluster.registered();
+    let here = cluster.staying();
     guard(operation.phase == Phase::Progressing && !steps.is_empty())?;
     match (operation.kind, back) {
         (Kind::Remove, false) => guard(!operation.is_past_return())?,
@@ -50,6 +50,7 @@ pub(super) fn reroute(
     } else {
         nodes(here).for_each(|node| super::include(setup, &mut operation, node));
     }
+    super::leave_out(setup, here, &mut operation);
     cluster.generation += 1;
     cluster.operations[id] = operation;
     Ok(())
@@ -60,7 +61,7 @@ pub(super) fn abort(setup: &Setup, cluster: &mut Cluster, id: usize, from: usize
     let mut operation = at_step(setup, cluster, id, from)?;
     guard(operation.phase == Phase::Progressing)?;
     guard(!operation.is_past_return() || setup.is(Mutant::AbortAfterB2))?;
-    guard(leads_back(setup, cluster.registered(), &operation, steps))?;
+    guard(leads_back(setup, cluster.staying(), &operation, steps))?;
     let nothing_done = operation.kind == Kind::Remove && operation.is_untouched();
     guard(nothing_done == steps.is_empty())?;
     cluster.generation += 1;
@@ -74,6 +75,7 @@ pub(super) fn abort(setup: &Setup, cluster: &mut Cluster, id: usize, from: usize
         if let Some(applier) = &mut operation.applier {
             applier.grant = cluster.generation;
         }
+        super::leave_out(setup, cluster.staying(), &mut operation);
     }
     cluster.operations[id] = operation;
     if nothing_done {

@@ -13,6 +13,11 @@ use crate::world::World;
 /// The agent of `node` did something to it; `proven` as it was before.
 pub fn did(setup: &Setup, world: &mut World, node: usize, fact: Fact, proven: bool) {
     let cluster = world.cluster.clone();
+    if !has(cluster.staying(), node) {
+        // It takes away what is its own, and nobody will want it back there.
+        world.seen.hold(Law::I1, fact != Fact::Deleted || !world.machines[node].kong.needs_files());
+        return;
+    }
     let mut seen = world.seen;
     match (fact, latest(&cluster)) {
         (Fact::Unlisted { by_putting_back }, Some(operation)) => {
@@ -34,7 +39,7 @@ fn may_leave(setup: &Setup, world: &World, cluster: &Cluster, operation: &Operat
         return matches!(operation.phase, Phase::RollingBack | Phase::Failed | Phase::Aborted);
     }
     // Who joined later comes in where the operation stands.
-    let admins = setup.admins & setup.members & cluster.registered();
+    let admins = setup.admins & setup.members & cluster.staying();
     let takes = nodes(admins).any(|n| world.machines[n].kong.loaded);
     detached_once(operation) && (has(setup.admins, node) || !takes)
 }
@@ -46,7 +51,7 @@ fn may_go(world: &World, cluster: &Cluster, operation: &Operation, node: usize) 
     if operation.kind == Kind::Install {
         return operation.phase != Phase::Succeeded;
     }
-    let others = nodes(cluster.registered()).filter(|n| *n != node);
+    let others = nodes(cluster.staying()).filter(|n| *n != node);
     operation.is_past_return() && others.into_iter().all(|n| !world.machines[n].kong.runs())
 }
 
@@ -73,7 +78,7 @@ pub fn observe(setup: &Setup, world: &mut World) {
     if let Some((_, operation)) = cluster.live().filter(|(_, o)| o.kind == Kind::Remove) {
         let attached = !detached_once(operation);
         let enabled = |n| node_spec(setup, &cluster, n).enabled;
-        seen.hold(Law::I2, !attached || nodes(cluster.registered()).all(enabled));
+        seen.hold(Law::I2, !attached || nodes(cluster.staying()).all(enabled));
         seen.hold(Law::I2, !operation.is_past_return() || world.entities == 0);
     }
     world.seen = seen;

@@ -68,7 +68,9 @@ pub(super) fn faults(world: &World, node: usize, actions: &mut Vec<Action>) {
     if budget.crashes > 0 && registered && live {
         actions.push(Action::Crash(node));
     }
-    if machine.lease && live && world.applier().is_none_or(|a| a.node != node) {
+    // Nobody renews it for an applier that was replaced, or that has left.
+    let replaced = world.applier().is_none_or(|a| a.node != node);
+    if machine.lease && live && (replaced || !registered) {
         actions.push(Action::Lapse(node));
     }
     if budget.silences > 0 && registered && machine.lease && live {
@@ -85,11 +87,20 @@ pub(super) fn faults(world: &World, node: usize, actions: &mut Vec<Action>) {
     if budget.joins > 0 && live && bit(node) == lowest(!here) {
         actions.push(Action::Join(node));
     }
-    let last = nodes(cluster.registered() & cluster.admins).count() == 1 && has(cluster.admins, node);
+    let admins = cluster.staying() & cluster.admins;
+    let last = nodes(admins).count() == 1 && has(admins, node);
     if budget.decommissions > 0 && registered && live && !last {
         actions.push(Action::Decommission(node));
     }
-    if budget.recreations > 0 && registered && live && accepts(machine, cluster.admins, node) {
+    if budget.leaves > 0 && registered && live && !last {
+        actions.push(Action::Leave(node));
+    }
+    // Nobody configures anything through a node on its way out.
+    if budget.recreations > 0
+        && has(cluster.staying(), node)
+        && live
+        && accepts(machine, cluster.admins, node)
+    {
         actions.push(Action::Recreate(node));
     }
 }

@@ -166,6 +166,10 @@ fn befall(setup: &Setup, world: &mut World, action: Action) -> bool {
             Arc::make_mut(&mut world.inventory).reports[node] = None;
             world.commit(setup, &Command::Decommission { node });
         }
+        Action::Leave(node) => {
+            world.budget.leaves -= 1;
+            return world.commit(setup, &Command::Leave { node });
+        }
         Action::Recreate(_) => {
             world.budget.recreations -= 1;
             let id = 2 + usize::from(world.budget.recreations);

@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
@@ -20,6 +20,8 @@ use super::journal::Journal;
 
 /// Pages sled may keep in memory; the working set is small and cached above anyway.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// As long as sled may take to let go of a store that was closed.
+const LET_GO: Duration = Duration::from_secs(2);
 /// Records larger than this are split: sled keeps bigger values in files of their own, which are synced one by one.
 const CHUNK: usize = 32 * 1024;
 
@@ -104,7 +106,16 @@ impl SledDisk {
         }
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         // sled panics on a truncated file.
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        let open = || catch_unwind(AssertUnwindSafe(|| config.open()));
+        let (mut opened, begun) = (open(), Instant::now());
+        // Our lock says that nobody else has it: sled's threads let go of a store only a moment after it was dropped.
+        while matches!(&opened, Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock"))
+            && begun.elapsed() < LET_GO
+        {
+            std::thread::sleep(LET_GO / 100);
+            opened = open();
+        }
+        let db = match opened {
             Ok(Ok(db)) => db,
             Ok(Err(e)) => return Err(corrupt(path, e)),
             Err(_) => return Err(corrupt(path, "its file is damaged")),

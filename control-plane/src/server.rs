@@ -123,8 +123,9 @@ pub async fn run(config: Config, ports: Ports, shutdown: CancellationToken) -> R
     let router = http::router(metrics::http_state(&hub, viewed, &config, artifacts, shutdown.clone()));
     let token = shutdown.clone();
     tasks.spawn(async move {
-        let serving =
-            axum::serve(Web(web), router).with_graceful_shutdown(async move { token.cancelled().await });
+        // By itself axum makes the table of routes anew for each connection.
+        let serving = axum::serve(Web(web), router.into_make_service())
+            .with_graceful_shutdown(async move { token.cancelled().await });
         serving.await.map_err(|e| Fault::new("INTERNAL", format!("http server: {e}")))
     });
     tracing::info!(member = config.id, grpc = %config.listen.grpc, http = %config.listen.http, started = %Timestamp::now(), "member is up");

@@ -15,6 +15,7 @@ use kctl_shared::proto::agent::{self as pb, agent_message::Body as Up, agent_ser
 use kctl_shared::spec::NodeStatus;
 use kctl_shared::time::Timestamp;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -40,7 +41,8 @@ const QUEUE: usize = 4;
 #[derive(Clone, Debug)]
 pub struct AgentApi(pub Api);
 
-type Outgoing = mpsc::Sender<Result<pb::ControlMessage, Status>>;
+/// Behind a pointer: the channel of each of thousands of agents has room for dozens.
+type Outgoing = mpsc::Sender<Box<pb::ControlMessage>>;
 
 #[tonic::async_trait]
 impl AgentService for AgentApi {
@@ -68,9 +70,8 @@ impl AgentService for AgentApi {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, stream) = mpsc::channel(QUEUE);
         let session = Session { api: self.0.clone(), out };
-        let incoming = r.into_inner();
-        tokio::spawn(async move { session.run(incoming).await });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        tokio::spawn(session.run(r.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream).map(|message| Ok(*message)))))
     }
 }
 
@@ -81,7 +82,7 @@ struct Session {
 
 impl Session {
     async fn send(&self, body: Down) -> Result<(), ()> {
-        self.out.send(Ok(pb::ControlMessage { body: Some(body) })).await.map_err(|_| ())
+        self.out.send(Box::new(pb::ControlMessage { body: Some(body) })).await.map_err(|_| ())
     }
 
     async fn not_leader(&self) {
@@ -99,7 +100,8 @@ impl Session {
             Ok(Ok(Some(pb::AgentMessage { body: Some(Up::Hello(hello)) }))) => hello,
             _ => return,
         };
-        match self.welcome(hello).await {
+        // Behind a pointer, as whatever is done seldom: the session keeps room for its largest part as long as it lasts.
+        match Box::pin(self.welcome(hello)).await {
             Ok(peer) => {
                 let node = peer.ticket.node.clone();
                 tracing::info!(%node, "agent connected");
@@ -295,7 +297,7 @@ impl Session {
                 let status: NodeStatus = status.try_into().map_err(|fault| {
                     tracing::warn!(node = %peer.ticket.node, %fault, "unreadable status");
                 })?;
-                self.register(&peer.ticket.node, &peer.identity, &status).await.map_err(|_| ())?;
+                Box::pin(self.register(&peer.ticket.node, &peer.identity, &status)).await.map_err(|_| ())?;
                 self.api.hub.inventory.ingest(&peer.ticket, status, now);
                 Ok(())
             }

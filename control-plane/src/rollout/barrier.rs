@@ -170,15 +170,18 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
         return None;
     }
     let operation = round.operation;
-    let next = operation.steps.get(operation.cursor + 1);
+    let next = operation.steps.get(operation.cursor + 1)?;
     let settled = step.nodes.values().filter_map(|n| n.finished_at).max().unwrap_or_default();
-    if next.is_none_or(|n| n.kind != StepKind::Purge) && !leaves_admin_nodes(round, step, next) {
+    // While a node with an Admin API is left, entities may still come. Which have one may have changed since the step
+    // before: so this is looked at before each step without any, and not only before the first.
+    let admin = |node| round.state.nodes.get(node).is_some_and(|r| r.facts.has_admin_api);
+    if next.kind != StepKind::Purge && next.nodes.keys().any(admin) {
         return None;
     }
     if let Some(waiting) = super::detach::fence(round, settled).filter(|_| !mutant::is("skip-f2")) {
         return Some(vec![waiting]);
     }
-    if next.is_none_or(|n| n.kind != StepKind::Purge) {
+    if next.kind != StepKind::Purge {
         return None;
     }
     let lingering = |node: &NodeId| {
@@ -205,14 +208,6 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
         })
         .collect();
     (!waiting.is_empty()).then_some(waiting)
-}
-
-/// The step was the last one with Admin APIs in it: from here on nobody could put an entity back that nodes lack.
-fn leaves_admin_nodes(round: &Round<'_>, step: &Step, next: Option<&Step>) -> bool {
-    let admin =
-        |s: &Step| s.nodes.keys().any(|n| round.state.nodes.get(n).is_some_and(|r| r.facts.has_admin_api));
-    // One whose nodes have all left may have been that step, and then the one before it was not looked at.
-    (admin(step) || step.nodes.is_empty()) && next.is_some_and(|n| !admin(n))
 }
 
 pub(crate) fn summary(operation: &Operation, step: &Step) -> String {

@@ -70,8 +70,7 @@ struct Health {
 fn health(round: &Round<'_>, step: &Step) -> Health {
     let mut health = Health::default();
     let proof = barrier::Proof::of(round, step);
-    let stays = |node: &NodeId| round.state.nodes.get(node).is_some_and(|n| n.leaving.is_none());
-    for (node, entry) in step.verified_nodes().filter(|(node, _)| stays(node)) {
+    for (node, entry) in step.verified_nodes().filter(|(node, _)| round.state.stays(node)) {
         let trouble = trouble(round, &proof, node, entry).or_else(|| {
             let figures = errors::rose(round, step, node, entry)?;
             let since = entry.finished_at.unwrap_or(round.now);

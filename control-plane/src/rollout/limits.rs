@@ -57,8 +57,8 @@ pub(crate) fn forget_left(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
         let leaving = record.leaving.as_ref()?;
         let report = present(Some(record), fleet.reports.get(node))?;
         let (grant, status) = (record.leaves_under()?, &report.status);
-        let knows = follows(state, node, status, grant);
-        let change = NodeChange::Forget { proof: proof(grant, status).filter(|_| knows)? };
+        let proof = proof(grant, status).filter(|_| follows(state, node, status, grant))?;
+        let change = NodeChange::Forget { proof };
         Some(Command::ChangeNode { node: node.clone(), change, reason: leaving.reason.clone() })
     };
     state.nodes.iter().filter_map(done).collect()

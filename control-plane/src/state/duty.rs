@@ -166,7 +166,7 @@ fn decommission(
     let group = record.group.clone();
     let alone = |o: &&Operation| {
         let nodes = o.nodes();
-        let stays = |n: &NodeId| n != node && state.nodes.get(n).is_some_and(|r| r.leaving.is_none());
+        let stays = |n: &NodeId| n != node && state.stays(n);
         o.group == group && nodes.contains(node) && !nodes.iter().any(stays)
     };
     // On its way back, or when only files are left to go, nothing to do is the end of it; nor could it be aborted.

@@ -81,6 +81,7 @@ pub(super) fn register_node(
     // Those with an Admin API look for what is left over.
     let looks = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api)
         && state.groups.get(&group).is_some_and(|g| !g.leftovers.is_empty());
+    let serves = known.is_some_and(|k| !k.facts.has_admin_api) && facts.has_admin_api;
     let before = known.cloned();
     // One copy of the name for all its nodes.
     let shared = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
@@ -93,11 +94,14 @@ pub(super) fn register_node(
     }
     state.nodes.insert(id.clone(), node);
     state.gone.remove(&id);
-    if looks {
+    if looks || joined {
         state.generation = at.index;
     }
+    if serves {
+        let removals = state.operations.values_mut().filter(|o| o.kind == OperationKind::Remove);
+        removals.filter(|o| !o.phase.has_ended()).for_each(|o| put_first(o, &state.nodes, &id));
+    }
     if joined {
-        state.generation = at.index;
         state.groups.entry(group.clone()).or_default();
         for operation in state.operations.values_mut().filter(|o| !o.phase.has_ended() && o.group == group) {
             include(operation, &state.nodes, &id);
@@ -124,6 +128,22 @@ pub(super) fn approve(
         state.generation = at.index;
     }
     Ok(vec![Event::NodeApproved { node }])
+}
+
+/// A node turned out to have an Admin API, as when its agent was there before its Kong: in a removal it drops the plugin
+/// before all that have none and have not begun.
+fn put_first(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
+    let plain = |id: &NodeId| nodes.get(id).is_some_and(|n| !n.facts.has_admin_api);
+    let waits = |s: &Step| s.kind == StepKind::Disable && !s.is_over() && s.started_at.is_none();
+    let first = operation.steps.iter().position(|s| waits(s) && s.nodes.keys().any(plain));
+    let named = operation.steps.iter().rposition(|s| waits(s) && s.nodes.contains_key(node));
+    if let (Some(first), Some(named)) = (first, named)
+        && first <= named
+    {
+        operation.steps[named].nodes.remove(node);
+        let own = Step::new(StepKind::Disable, operation.steps[first].wave, [node.clone()]);
+        operation.steps.insert(first, own);
+    }
 }
 
 /// A node that joins during an operation becomes a member of it at the phase it is in: the step that changes what runs,

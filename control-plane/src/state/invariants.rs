@@ -62,8 +62,7 @@ fn check_steps(operation: &Operation, fail: &mut impl FnMut(&'static str, String
 /// No barrier waits for a node that is on its way out, or has left.
 fn check_leavers(state: &ClusterState, operation: &Operation, fail: &mut impl FnMut(&'static str, String)) {
     let open = operation.steps.iter().filter(|s| !s.is_over()).flat_map(|s| s.open_nodes());
-    let stays = |node: &NodeId| state.nodes.get(node).is_some_and(|n| n.leaving.is_none());
-    if let Some((node, _)) = open.into_iter().find(|(node, _)| !stays(node)) {
+    if let Some((node, _)) = open.into_iter().find(|(node, _)| !state.stays(node)) {
         fail("nobody-waits-for-those-who-leave", format!("{} {node}", operation.id));
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 
 use kctl_shared::name::{GroupName, NodeId, PluginName};
-
 use kctl_shared::spec::{EntityReport, EntityTask};
 
 use super::command::{Event, LogStamp, Rejection};
@@ -46,9 +45,12 @@ pub(crate) fn watch(
 ) -> Option<EntityTask> {
     let gone = group.leftovers.iter().find(|(plugin, _)| !group.plugins.contains_key(*plugin));
     let (plugin, excused) = gone?;
-    let able = || state.staying_in(name).filter(|(_, n)| n.facts.has_admin_api).map(|(id, _)| id);
-    let (rid, left): (Vec<_>, Vec<_>) = able().partition(|id| !excused.contains_key(*id));
-    rid.into_iter().chain(left).take(WATCHERS).find(|id| *id == node)?;
+    let able = |left: bool| {
+        let able = state.staying_in(name).filter(|(_, n)| n.facts.has_admin_api).map(|(id, _)| id);
+        able.filter(move |id| excused.contains_key(*id) == left)
+    };
+    // Each node of the group is asked about: none looks further than to the last of the few.
+    able(false).chain(able(true)).take(WATCHERS).find(|id| *id == node)?;
     Some(EntityTask {
         grant: excused.values().copied().max()?,
         operation: String::new(),

@@ -210,9 +210,7 @@ impl Node {
             succeeds: false,
         }
     }
-}
 
-impl Node {
     /// The grant under which it takes away what it has, if it is on its way out; another one since somebody had it try
     /// again.
     pub fn leaves_under(&self) -> Option<Grant> {
@@ -280,6 +278,11 @@ impl ClusterState {
     /// Nodes of a group, in order of their ids.
     pub fn nodes_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = (&'a NodeId, &'a Node)> {
         self.nodes.iter().filter(move |(_, n)| &n.group == group)
+    }
+
+    /// Whether the node is one of the cluster's, and not on its way out.
+    pub fn stays(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|n| n.leaving.is_none())
     }
 
     /// Nodes of a group that are to stay, in order of their ids.

@@ -14,10 +14,6 @@ fn node(n: usize) -> NodeId {
     NodeId::parse(&format!("n{n}")).unwrap()
 }
 
-fn waits_for(world: &World, reason: &str) -> bool {
-    world.waiting().iter().any(|w| w.reason == reason)
-}
-
 fn installed(nodes: usize) -> World {
     let mut world = World::new(3, nodes);
     world.install("1.0.0");
@@ -32,7 +28,7 @@ fn a_held_node_is_waited_for_and_gets_nothing() {
     world.change_node(&node(1), NodeChange::Hold { drain: false }).unwrap();
     world.install("1.0.0");
     world.run(400);
-    assert!(waits_for(&world, "NODE_HELD") && !world.has(1), "{:?}", world.waiting());
+    assert!(world.waits_for("NODE_HELD") && !world.has(1), "{:?}", world.waiting());
     world.change_node(&node(1), NodeChange::Unhold).unwrap();
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
@@ -64,7 +60,7 @@ fn a_held_group_begins_nothing_and_goes_on_afterwards() {
     world.change_group(GroupChange::Hold).unwrap();
     world.remove();
     world.run(200);
-    assert!(waits_for(&world, "GROUP_HELD"), "{:?}", world.waiting());
+    assert!(world.waits_for("GROUP_HELD"), "{:?}", world.waiting());
     assert!(
         world.operation().steps.iter().all(|s| s.started_at.is_none()) && world.operation().applier.is_none()
     );
@@ -82,7 +78,7 @@ fn running_plugins_change_only_inside_of_windows() {
     world.change_group(GroupChange::Windows(windows)).unwrap();
     world.install("1.0.0");
     world.run(400);
-    assert!(waits_for(&world, "WINDOW_CLOSED"), "{:?}", world.waiting());
+    assert!(world.waits_for("WINDOW_CLOSED"), "{:?}", world.waiting());
     let begun =
         |w: &World| w.operation().steps.iter().any(|s| s.kind == StepKind::Enable && s.started_at.is_some());
     assert!(!begun(&world));
@@ -100,9 +96,7 @@ fn the_way_back_does_not_wait_for_a_window() {
     let mut world = World::new(1, 4);
     world.install("1.0.0");
     world.break_node(3);
-    while !world.has(0) {
-        world.run(1);
-    }
+    world.run_until("enabled on the first node", |w| w.has(0));
     world.change_group(GroupChange::Windows(vec!["Mon 00:00-00:01".parse().unwrap()])).unwrap();
     world.abort().unwrap();
     world.heal_but_broken();
@@ -195,9 +189,7 @@ fn a_leaving_node_hears_of_what_begins() {
 fn nobody_waits_for_a_leaving_node_that_is_set_up_anew() {
     let mut world = World::new(1, 4);
     world.install("1.0.0");
-    while !world.has(0) {
-        world.run(1);
-    }
+    world.run_until("enabled on the first node", |w| w.has(0));
     world.change_node(&node(0), NodeChange::Decommission { attested: false }).unwrap();
     world.reinstall(&node(0));
     let waits = |w: &World| w.operation().steps.iter().any(|s| s.open_nodes().any(|(n, _)| *n == node(0)));
@@ -215,9 +207,7 @@ fn whoever_joins_under_the_name_of_one_that_left_begins_anew() {
         let over = w.operation().steps.iter().filter(|s| s.kind == StepKind::Disable && s.is_over());
         over.flat_map(|s| s.nodes.keys()).next().cloned()
     };
-    while dropped(&world).is_none() {
-        world.run(1);
-    }
+    world.run_until("dropped anywhere", |w| dropped(w).is_some());
     let id = dropped(&world).unwrap();
     let record = world.state.nodes[&id].clone();
     world.burn(&id).unwrap();
@@ -244,6 +234,22 @@ fn a_decision_that_comes_late_lets_no_held_node_act_and_nobody_twice() {
 }
 
 #[test]
+fn a_node_that_turns_out_to_have_an_admin_api_drops_a_plugin_before_those_without() {
+    let mut world = World::new(3, 9);
+    world.install("1.0.0");
+    world.heal();
+    world.remove();
+    world.turns_out_to_have_an_admin_api(&node(5));
+    let steps = world.operation().steps.iter().filter(|s| s.kind == StepKind::Disable);
+    let order: Vec<Vec<_>> = steps.map(|s| s.nodes.keys().cloned().collect()).collect();
+    let wave = |n: usize| order.iter().position(|nodes| nodes.contains(&node(n))).unwrap();
+    assert!(wave(5) < wave(2).min(wave(8)), "{order:?}");
+    assert_eq!(order.iter().flatten().count(), 9, "{order:?}");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
 fn operations_go_on_without_a_machine_that_is_attested_to_be_gone() {
     for kind in [OperationKind::Install, OperationKind::Remove] {
         let mut world = if kind == OperationKind::Remove { installed(5) } else { World::new(3, 5) };
@@ -255,7 +261,7 @@ fn operations_go_on_without_a_machine_that_is_attested_to_be_gone() {
         }
         world.freeze(2);
         world.run(400);
-        assert!(waits_for(&world, "AGENT_UNREACHABLE"), "{:?}", world.waiting());
+        assert!(world.waits_for("AGENT_UNREACHABLE"), "{:?}", world.waiting());
         world.burn(&node(2)).unwrap();
         world.heal();
         assert_eq!(world.phase(), Phase::Succeeded, "{kind:?}");
@@ -277,9 +283,7 @@ fn the_last_node_of_an_operation_stays() {
 fn an_operation_on_its_way_back_ends_without_its_last_node() {
     let mut world = World::new(1, 2);
     world.install("1.0.0");
-    while !world.has(0) {
-        world.run(1);
-    }
+    world.run_until("enabled on the first node", |w| w.has(0));
     world.burn(&node(1)).unwrap();
     assert_eq!(world.burn(&node(0)).unwrap_err(), "EXCUSE_LAST_NODE");
     world.abort().unwrap();
@@ -293,9 +297,7 @@ fn an_operation_on_its_way_back_ends_without_its_last_node() {
 fn a_reinstalled_node_proves_everything_again() {
     let mut world = World::new(1, 4);
     world.install("1.0.0");
-    while !world.has(0) {
-        world.run(1);
-    }
+    world.run_until("enabled on the first node", |w| w.has(0));
     world.reinstall(&node(0));
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
@@ -317,9 +319,7 @@ fn an_agent_that_forgot_what_it_was_verified_with_is_found_out() {
     let verified = |w: &World| {
         w.operation().steps[0].verified_nodes().next().map(|(id, n)| (id.clone(), n.grant.unwrap()))
     };
-    while verified(&world).is_none() {
-        world.run(1);
-    }
+    world.run_until("verified anywhere", |w| verified(w).is_some());
     let (id, grant) = verified(&world).unwrap();
     assert!(!is_behind(&world.state, &id, grant.index));
     assert!(is_behind(&world.state, &id, grant.index - 1));
@@ -338,9 +338,7 @@ fn a_node_that_is_let_in_again_is_asked_whether_it_dropped_what_its_wave_dropped
         let mut steps = w.operation().steps.iter().filter(|s| s.kind == StepKind::Disable);
         steps.find(|s| s.is_over() == over && !s.nodes.is_empty()).map(|s| s.nodes.clone())
     };
-    while of(&world, true).is_none() {
-        world.run(1);
-    }
+    world.run_until("past its first wave", |w| of(w, true).is_some());
     let id = of(&world, true).unwrap().into_keys().next().unwrap();
     let nonce = world.state.nodes[&id].nonce.clone();
     world.change_node(&id, NodeChange::Readmit { nonce, boot: 1 }).unwrap();

@@ -10,25 +10,11 @@ fn policy(on_failure: OnFailure) -> Policy {
     Policy { bake_ms: 60_000, on_failure, ..Policy::default() }
 }
 
-fn run_until(world: &mut World, what: &str, is_there: impl Fn(&World) -> bool) {
-    for _ in 0..2_000 {
-        if is_there(world) {
-            return;
-        }
-        world.run(1);
-    }
-    panic!("never {what}: {:?} {:#?}", world.waiting(), world.operation());
-}
-
-fn waits_for(world: &World, reason: &str) -> bool {
-    world.waiting().iter().any(|w| w.reason == reason)
-}
-
 /// The node of the first wave, while it bakes.
 fn baking(world: &mut World, policy: Policy) -> usize {
     world.policy = policy;
     world.install("1.0.0");
-    run_until(world, "baking", |w| waits_for(w, "BAKING"));
+    world.run_until("baking", |w| w.waits_for("BAKING"));
     (0..NODES).find(|n| world.has(*n)).unwrap()
 }
 
@@ -45,7 +31,7 @@ fn a_wave_that_fails_more_requests_than_before_goes_back() {
         "nothing more to see"
     );
     world.answers(canary, (300, 0), (40, 12));
-    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    world.run_until("rolling back", |w| w.phase() == Phase::RollingBack);
     world.heal();
     assert_eq!(world.phase(), Phase::Failed);
     let error = world.operation().error.clone().unwrap();
@@ -62,9 +48,9 @@ fn an_upgrade_goes_back_to_the_release_before_and_nothing_stops_it() {
     world.heal();
     world.policy = policy(OnFailure::Rollback);
     world.install("2.0.0");
-    run_until(&mut world, "baking", |w| waits_for(w, "BAKING"));
+    world.run_until("baking", |w| w.waits_for("BAKING"));
     (0..NODES).for_each(|n| world.answers(n, (100, 1), (100, 90)));
-    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    world.run_until("rolling back", |w| w.phase() == Phase::RollingBack);
     // It goes on failing, whatever runs there.
     for _ in 0..2_000 {
         if world.phase().has_ended() {
@@ -83,8 +69,8 @@ fn the_policy_says_what_follows() {
     let mut world = World::new(3, NODES);
     let canary = baking(&mut world, policy(OnFailure::Pause));
     world.answers(canary, (300, 0), (40, 12));
-    run_until(&mut world, "paused", |w| w.phase() == Phase::Paused);
-    assert!(waits_for(&world, "FAILURE_PAUSED"));
+    world.run_until("paused", |w| w.phase() == Phase::Paused);
+    assert!(world.waits_for("FAILURE_PAUSED"));
     assert!(format!("{:?}", world.waiting()).contains("ERRORS_ROSE"), "{:?}", world.waiting());
     // Somebody looked at it. What was counted since a reload for another try says nothing of this one.
     world.retry(true).unwrap();

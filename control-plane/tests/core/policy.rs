@@ -15,20 +15,6 @@ fn with(seed: u64, nodes: usize, policy: Policy) -> World {
     world
 }
 
-fn waits_for(world: &World, reason: &str) -> bool {
-    world.waiting().iter().any(|w| w.reason == reason)
-}
-
-fn run_until(world: &mut World, what: &str, mut is_there: impl FnMut(&World) -> bool) {
-    for _ in 0..2_000 {
-        if is_there(world) {
-            return;
-        }
-        world.run(1);
-    }
-    panic!("never {what}: {:?} {:#?}", world.waiting(), world.operation());
-}
-
 fn enabled(world: &World, nodes: usize) -> usize {
     (0..nodes).filter(|n| world.has(*n)).count()
 }
@@ -87,12 +73,12 @@ fn anything_people_do_under_chaos_keeps_the_laws_and_ends() {
 #[test]
 fn a_paused_operation_lets_nobody_act_and_goes_on_where_it_was() {
     let mut world = with(1, 6, Policy::default());
-    run_until(&mut world, "enabled", |w| enabled(w, 6) >= 1);
+    world.run_until("enabled", |w| enabled(w, 6) >= 1);
     world.pause().unwrap();
     assert_eq!(world.pause().unwrap_err(), "OPERATION_PAUSED");
     world.run(200);
     let before = enabled(&world, 6);
-    assert!(before < 6 && waits_for(&world, "PAUSED"), "{before} {:?}", world.waiting());
+    assert!(before < 6 && world.waits_for("PAUSED"), "{before} {:?}", world.waiting());
     assert!(rollout::plan(&world.state, &world.fleet, world.now).commands.is_empty());
     assert_eq!(world.retry(true).unwrap_err(), "NOTHING_TO_RETRY");
     world.resume().unwrap();
@@ -106,9 +92,9 @@ fn a_paused_operation_lets_nobody_act_and_goes_on_where_it_was() {
 fn a_failure_can_pause_and_what_failed_be_tried_again() {
     let mut world = with(2, 6, Policy { on_failure: OnFailure::Pause, ..Policy::default() });
     world.break_node(4);
-    run_until(&mut world, "paused", |w| w.phase() == Phase::Paused);
+    world.run_until("paused", |w| w.phase() == Phase::Paused);
     world.run(100);
-    assert!(waits_for(&world, "FAILURE_PAUSED"));
+    assert!(world.waits_for("FAILURE_PAUSED"));
     assert_eq!(world.resume().unwrap_err(), "FAILED_NODES");
     assert_eq!(world.promote().unwrap_err(), "NOTHING_TO_PROMOTE");
     world.mend_node(4);
@@ -141,38 +127,38 @@ fn going_on_without_those_that_fail_is_partial_and_never_without_all() {
 fn a_wave_bakes_and_what_is_lost_meanwhile_counts_as_failed() {
     let policy = Policy { bake_ms: 60_000, ..Policy::default() };
     let mut world = with(4, 6, policy.clone());
-    run_until(&mut world, "baking", |w| waits_for(w, "BAKING"));
+    world.run_until("baking", |w| w.waits_for("BAKING"));
     let canary = (0..6).find(|n| world.has(*n)).unwrap();
     world.run(100);
     assert_eq!(enabled(&world, 6), 1, "a wave waits for the bake of the one before");
     world.lose(canary);
-    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    world.run_until("rolling back", |w| w.phase() == Phase::RollingBack);
     world.heal();
     assert_eq!(world.phase(), Phase::Failed);
     assert_eq!(world.operation().error.as_ref().unwrap().code, "PROOF_LOST");
     world.assert_gone();
     // A Kong that is not ready for a moment is no failure, for longer it is.
     let mut world = with(4, 6, policy);
-    run_until(&mut world, "baking", |w| waits_for(w, "BAKING"));
+    world.run_until("baking", |w| w.waits_for("BAKING"));
     world.unready(canary, true);
     world.run(20);
-    assert!(waits_for(&world, "NOT_READY"), "{:?}", world.waiting());
+    assert!(world.waits_for("NOT_READY"), "{:?}", world.waiting());
     world.unready(canary, false);
     world.run(10);
     world.promote().unwrap();
-    run_until(&mut world, "in the second wave", |w| enabled(w, 6) == 2);
-    run_until(&mut world, "baking again", |w| waits_for(w, "BAKING"));
+    world.run_until("in the second wave", |w| enabled(w, 6) == 2);
+    world.run_until("baking again", |w| w.waits_for("BAKING"));
     world.unready((0..6).filter(|n| world.has(*n)).find(|n| *n != canary).unwrap(), true);
-    run_until(&mut world, "rolling back", |w| w.phase() == Phase::RollingBack);
+    world.run_until("rolling back", |w| w.phase() == Phase::RollingBack);
     assert_eq!(world.operation().error.as_ref().unwrap().code, "NOT_READY");
 }
 
 #[test]
 fn a_canary_waits_for_a_person() {
     let mut world = with(5, 6, Policy { pause_after: [1].into(), bake_ms: 5_000, ..Policy::default() });
-    run_until(&mut world, "paused", |w| w.phase() == Phase::Paused);
+    world.run_until("paused", |w| w.phase() == Phase::Paused);
     world.run(200);
-    assert!(waits_for(&world, "CANARY_PAUSED"), "{:?}", world.waiting());
+    assert!(world.waits_for("CANARY_PAUSED"), "{:?}", world.waiting());
     assert_eq!(enabled(&world, 6), 1);
     world.promote().unwrap();
     for _ in 0..6_000 {
@@ -192,7 +178,7 @@ fn without_progress_the_policy_decides() {
         let mut world = with(6, 4, policy);
         world.run(2);
         world.freeze(1);
-        run_until(&mut world, "stopped", |w| !matches!(w.phase(), Phase::Progressing));
+        world.run_until("stopped", |w| !matches!(w.phase(), Phase::Progressing));
         world.thaw(1);
         world.run(400);
         assert_eq!(world.phase(), phase);
@@ -220,7 +206,7 @@ fn an_excused_node_is_not_waited_for_and_converges_when_it_is_back() {
     // A removal that ended without a node is carried out there all the same, and only then forgotten.
     world.freeze(2);
     world.remove();
-    run_until(&mut world, "waiting", |w| waits_for(w, "AGENT_UNREACHABLE"));
+    world.run_until("waiting", |w| w.waits_for("AGENT_UNREACHABLE"));
     world.excuse(2).unwrap();
     world.run(600);
     assert_eq!(world.phase(), Phase::Succeeded, "{:?}", world.waiting());
@@ -231,9 +217,9 @@ fn an_excused_node_is_not_waited_for_and_converges_when_it_is_back() {
     let (first, second) = (said("n0", "REFERENCED_AFTER_REMOVAL"), said("n1", "REFERENCED_AFTER_REMOVAL"));
     assert!(!world.conditions().contains(&first));
     world.configure();
-    run_until(&mut world, "told", |w| w.conditions().is_superset(&[first.clone(), second.clone()].into()));
+    world.run_until("told", |w| w.conditions().is_superset(&[first.clone(), second.clone()].into()));
     world.unconfigure();
-    run_until(&mut world, "mended", |w| w.conditions() == [said("n2", "LEFT_OVER")].into());
+    world.run_until("mended", |w| w.conditions() == [said("n2", "LEFT_OVER")].into());
     world.thaw(2);
     world.run(100);
     world.assert_gone();
@@ -258,7 +244,7 @@ fn an_aborted_install_leaves_what_was_before() {
     world.install("1.0.0");
     world.heal();
     world.install("2.0.0");
-    run_until(&mut world, "in its first wave", |w| {
+    world.run_until("in its first wave", |w| {
         w.operation().steps.iter().any(|s| s.kind == StepKind::Enable && s.is_over())
     });
     world.abort().unwrap();
@@ -298,7 +284,7 @@ fn a_removal_that_is_called_off_brings_everything_back_in_the_reverse_of_its_ord
     // Entities were recorded, no node was touched.
     let mut world = in_use(10);
     world.remove();
-    run_until(&mut world, "deleting", |w| !w.operation().entities.is_empty());
+    world.run_until("deleting", |w| !w.operation().entities.is_empty());
     world.abort().unwrap();
     assert_eq!(kinds(&world), [("attach", vec![])]);
     assert_eq!(world.abort().unwrap_err(), "OPERATION_ROLLING_BACK");
@@ -307,7 +293,7 @@ fn a_removal_that_is_called_off_brings_everything_back_in_the_reverse_of_its_ord
     world.assert_attached();
     // All have dropped it; n2 has no Admin API and gets it first.
     world.remove();
-    run_until(&mut world, "at its last barrier", |w| {
+    world.run_until("at its last barrier", |w| {
         w.operation()
             .current()
             .is_some_and(|s| s.nodes.contains_key(&"n2".parse().unwrap()) && s.verified_nodes().count() == 1)
@@ -355,7 +341,7 @@ fn what_kong_does_not_take_again_is_told_and_kept() {
     world.run_until_disabling();
     world.orphan();
     world.abort().unwrap();
-    run_until(&mut world, "refused", |w| waits_for(w, "ENTITY_REFUSED"));
+    world.run_until("refused", |w| w.waits_for("ENTITY_REFUSED"));
     world.heal();
     assert_eq!(world.phase(), Phase::Compensated);
     assert_eq!(world.operation().refused.len(), 2);
@@ -388,7 +374,7 @@ fn steps_that_do_not_lead_back_are_refused() {
 fn a_removal_whose_files_go_is_not_called_off() {
     let mut world = in_use(15);
     world.remove();
-    run_until(&mut world, "purging", |w| w.operation().is_past_return());
+    world.run_until("purging", |w| w.operation().is_past_return());
     assert_eq!(world.abort().unwrap_err(), "PAST_POINT_OF_NO_RETURN");
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);

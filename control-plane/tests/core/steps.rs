@@ -15,23 +15,13 @@ fn stopped(seed: u64, step: StepKind) -> World {
     world.configure();
     world.policy = Policy { stop_after: Some(step), ..Policy::default() };
     world.remove();
-    run_until_paused(&mut world);
+    world.run_until("paused", |w| w.phase() == Phase::Paused);
     world.run(200);
     assert_eq!(world.phase(), Phase::Paused);
     assert!(world.waiting().iter().any(|w| w.reason == "STEP_DONE"), "{:?}", world.waiting());
     assert!(rollout::plan(&world.state, &world.fleet, world.now).commands.is_empty());
     world.assert_files_everywhere();
     world
-}
-
-fn run_until_paused(world: &mut World) {
-    for _ in 0..2_000 {
-        if world.phase() == Phase::Paused {
-            return;
-        }
-        world.run(1);
-    }
-    panic!("never paused: {:?} {:#?}", world.waiting(), world.operation());
 }
 
 fn enabled(world: &World) -> usize {
@@ -74,7 +64,7 @@ fn what_is_configured_while_it_stands_still_is_found_before_it_goes_on() {
         world.resume().unwrap();
         // After disabling it has to begin anew, and stops there again.
         if step == StepKind::Disable {
-            run_until_paused(&mut world);
+            world.run_until("paused", |w| w.phase() == Phase::Paused);
             world.resume().unwrap();
         }
         world.heal();

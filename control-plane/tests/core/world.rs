@@ -139,6 +139,14 @@ impl World {
         self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
     }
 
+    /// Its Kong runs at last, and has an Admin API.
+    pub fn turns_out_to_have_an_admin_api(&mut self, node: &NodeId) {
+        let record = self.state.nodes[node].clone();
+        let facts = NodeFacts { has_admin_api: true, ..record.facts };
+        let (node, group, nonce, boot) = (node.clone(), record.group, record.nonce, record.boot);
+        assert!(self.propose(Command::RegisterNode { node, group, nonce, boot, facts }));
+    }
+
     /// Configuration is in files of the nodes' own.
     pub fn without_datastore(&mut self) {
         for (node, record) in self.state.nodes.clone() {
@@ -397,6 +405,22 @@ impl World {
 
     pub fn waiting(&self) -> &[WaitingOn] {
         &self.waiting
+    }
+
+    /// Whether an operation says that it waits for this.
+    pub fn waits_for(&self, reason: &str) -> bool {
+        self.waiting.iter().any(|w| w.reason == reason)
+    }
+
+    #[track_caller]
+    pub fn run_until(&mut self, what: &str, mut is_there: impl FnMut(&Self) -> bool) {
+        for _ in 0..2_000 {
+            if is_there(self) {
+                return;
+            }
+            self.run(1);
+        }
+        panic!("never {what}: {:?} {:#?}", self.waiting, self.operation());
     }
 
     /// What is said of any node: node and code.
@@ -680,7 +704,7 @@ impl World {
         let agents = self.agents.iter().chain([(node, agent)]);
         // What somebody takes out of a Kong by hand at the same moment is nobody's to know.
         let lacks = |a: &Agent| a.loaded.is_none() && !a.lost;
-        let stays = |n: &NodeId| self.state.nodes.get(n).is_some_and(|n| n.leaving.is_none());
+        let stays = |n: &NodeId| self.state.stays(n);
         let bound = |n: &NodeId| dropped.contains(n) && !excused.contains_key(n) && stays(n);
         let lacking = agents.filter(|(n, a)| bound(n) && lacks(a));
         let lacking: Vec<_> = lacking.map(|(n, _)| n).collect();

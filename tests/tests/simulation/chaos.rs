@@ -287,7 +287,7 @@ impl World {
         // Nobody configures anything through a node that is out of the cluster, or on its way out.
         let takes = |(id, n): (&NodeId, &Node)| {
             let m = &n.machine;
-            let stays = self.truth.nodes.get(id).is_some_and(|n| n.leaving.is_none()) && !m.is_strange;
+            let stays = self.truth.stays(id) && !m.is_strange;
             stays && m.admin && m.up && m.loaded.contains_key(&name)
         };
         if self.nodes.iter().any(takes) {

@@ -338,14 +338,14 @@ fn passed(operation: &Operation, from: usize, scanned: bool, seen: &Seen<'_>) ->
     let lied = verified.map(|(n, _)| n).find(|n| runs(n));
     hold("I7", lied.is_none(), || format!("the barrier was passed while {lied:?} runs {plugin}"))?;
     let next = operation.steps.get(from + 1);
-    // Of a machine that is no more its facts still count.
+    // Of a machine that is no more its facts still count, also when another one that has its name was not let in yet.
     let is_admin = |n: &NodeId| {
-        let facts = || seen.truth.nodes.get(n).is_some_and(|r| r.facts.has_admin_api);
-        seen.machines.get(n).map_or_else(facts, |m| m.admin)
+        let facts = seen.truth.nodes.get(n).is_some_and(|r| r.facts.has_admin_api);
+        facts || seen.machines.get(n).is_some_and(|m| m.admin)
     };
     let admin = |s: &Step| s.nodes.keys().any(is_admin);
     let purges = next.is_some_and(|s| s.kind == StepKind::Purge);
-    if purges || ((admin(step) || step.nodes.is_empty()) && next.is_some_and(|n| !admin(n))) {
+    if purges || next.is_some_and(|n| n.kind == StepKind::Disable && !admin(n)) {
         let law = if purges { "B2" } else { "F2" };
         hold(law, scanned, || format!("no scan since the last Admin API dropped {plugin}"))?;
         let id = seen.entities.iter().find(|(_, p)| *p == plugin).map(|(id, _)| id);

@@ -1,13 +1,13 @@
 //! What holds of nodes that are held, are to leave, have left, or are not taken in.
 //!
 //! - **Held**: no operation lets a held node act, or any node of a held group; its agent begins nothing by itself.
-//! - **Left** (of I15): nobody waits for a node that is to leave or has left, and it is never let act; one that was forgotten
-//!   with proof has nothing of kctl's, and gets nothing; one that is out hears nothing that was decided after.
+//! - **Left** (of I15): a node that is to leave or has left is never let act, and nobody waits for it (`state::invariants`, as
+//!   I6); one that was forgotten with proof has nothing of kctl's, and gets nothing; one that is out hears nothing that was decided after.
 
 use std::collections::BTreeMap;
 
-use kctl_control_plane::state::duty::{GroupChange, NodeChange};
-use kctl_control_plane::state::{ClusterState, Command};
+use kctl_control_plane::state::Command;
+use kctl_control_plane::state::duty::NodeChange;
 use kctl_shared::name::{NodeId, PluginName};
 
 use super::agent::Fact;
@@ -51,8 +51,9 @@ impl Standing {
                     let record = truth.nodes.get(id);
                     let held = record.is_some_and(|r| r.hold.is_some());
                     hold("Held", !held, || format!("{operation} lets {id} act, which is held"))?;
-                    let stays = record.is_some_and(|r| r.leaving.is_none());
-                    hold("Left", stays, || format!("{operation} lets {id} act, which is on its way out"))?;
+                    hold("Left", truth.stays(id), || {
+                        format!("{operation} lets {id} act, which is on its way out")
+                    })?;
                 }
             }
             Command::ChangeNode { node, change: NodeChange::Readmit { nonce, .. }, .. } => {
@@ -72,10 +73,9 @@ impl Standing {
                     self.out.insert(nonce, (truth.generation, proven));
                 }
             }
-            Command::ChangeGroup { change: GroupChange::Hold | GroupChange::Unhold, .. } => {}
             _ => {}
         }
-        nobody_waits(truth)
+        Ok(())
     }
 
     /// An agent follows a spec of this generation.
@@ -107,21 +107,10 @@ fn is_empty(machine: &Machine) -> bool {
     machine.stored.is_empty() && !machine.loaded.keys().any(ours) && !machine.armed.listed.iter().any(ours)
 }
 
-/// Barriers wait for nodes that stay, and for no other.
-fn nobody_waits(truth: &ClusterState) -> Judged {
-    for operation in truth.live_operations() {
-        let open = operation.steps.iter().filter(|s| !s.is_over()).flat_map(|s| s.open_nodes());
-        let stays = |id: &NodeId| truth.nodes.get(id).is_some_and(|n| n.leaving.is_none());
-        let left = open.map(|(id, _)| id).find(|id| !stays(id));
-        hold("Left", left.is_none(), || format!("{} waits for {left:?}, which left", operation.id))?;
-    }
-    Ok(())
-}
-
 impl Seen<'_> {
     /// Whether the machine is one of the cluster's, and as the cluster knows it.
     pub fn is_known(&self, node: &NodeId, machine: &Machine) -> bool {
-        !machine.is_strange && self.truth.nodes.get(node).is_some_and(|n| n.leaving.is_none())
+        !machine.is_strange && self.truth.stays(node)
     }
 
     /// Whether what the agent does is what the cluster wants of one of its own: not on its way out, and with a spec of the

@@ -9,9 +9,9 @@ impl Kong {
     pub(super) async fn counted(&self) -> Option<Answers> {
         let armed = self.armed().ok()?;
         // Without the plugin nobody knows the path.
-        let loaded = armed.plugins().ok()?.iter().any(|name| name == "prometheus" || name == "bundled");
+        armed.plugins().ok()?.iter().find(|name| *name == "prometheus" || *name == "bundled")?;
         let apis = [self.status_api(&armed), self.admin(&armed)];
-        for api in apis.into_iter().flatten().filter(|_| loaded) {
+        for api in apis.into_iter().flatten() {
             if let Ok(counted) = api.answers().await {
                 return counted;
             }

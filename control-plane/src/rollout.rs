@@ -145,6 +145,9 @@ impl<'a> Round<'a> {
             };
             return Some(Command::FinishOperation { operation: id, phase });
         };
+        if let Some(command) = batch::follow(self) {
+            return Some(command);
+        }
         if let Some(hold) = &operation.interventions.hold {
             // Nodes that act already finish; nothing else is decided.
             let verdicts = self.verdicts(step);
@@ -197,6 +200,10 @@ impl<'a> Round<'a> {
         }
         if let Gate::Closed(command) = gate::gate(self, step) {
             return command;
+        }
+        if let Some(waiting) = batch::last_step(self) {
+            self.waiting.push(waiting);
+            return None;
         }
         Some(Command::AdvanceCursor {
             operation: self.operation.id.clone(),

@@ -86,3 +86,32 @@ fn one_that_is_refused_refuses_all() {
     assert!(ran.code == 5 && ran.err.contains("nowhere: "), "{ran:?}");
     assert_eq!(cluster.loaded_on("beta"), vec![Some("1.0.0".to_owned()); 2]);
 }
+
+#[test]
+fn what_one_of_them_goes_back_from_the_others_do_too() {
+    let cluster = Cluster::start(1, 4);
+    let root = cluster.temp().to_owned();
+    let ran = install(&cluster, &["alpha"], &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let nodes = cluster.nodes();
+    std::fs::write(format!("{}/poison", nodes[2]["prefix"].as_str().unwrap()), "").unwrap();
+
+    // In the third wave: the first two have both by then.
+    let sources = [
+        plugins::good(&root, "alpha", "2.0.0"),
+        plugins::good(&root, "beta", "1.0.0"),
+        plugins::poisonable(&root, "moody", "1.0.0"),
+    ];
+    let sources: Vec<_> = sources.iter().map(|path| path.to_str().unwrap()).collect();
+    let rollout = ["--all-nodes", "--waves", "1,2,100%", "--bake", "0s"];
+    let ran = cluster.kctl(&[&["plugin", "install"], &sources[..], &rollout[..]].concat());
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.err.contains("this node is poisoned") && ran.err.contains("BATCH_WENT_BACK"), "{ran:?}");
+    assert_eq!(cluster.loaded_on("alpha"), vec![Some("1.0.0".to_owned()); 4]);
+    for name in ["beta", "moody"] {
+        assert_eq!(cluster.loaded_on(name), vec![None; 4]);
+        assert!(nodes.iter().all(|node| cluster.files(node, name).is_empty()));
+    }
+    let phases: Vec<_> = operations(&cluster).iter().map(|o| o["phase"].clone()).collect();
+    assert_eq!(phases.iter().filter(|p| **p == "Failed").count(), 3, "{phases:?}");
+}

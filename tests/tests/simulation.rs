@@ -37,6 +37,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use kctl_control_plane::state::operation::{Operation, OperationKind, Phase};
 use laws::Law;
 use rand::RngExt as _;
 use world::World;
@@ -62,17 +63,31 @@ fn run(seed: u64, traced: bool) -> Run {
     let violated = live(&mut world).err();
     for operation in world.truth.operations.values() {
         let what = match operation.phase {
-            kctl_control_plane::state::operation::Phase::Succeeded => "operations that succeeded",
-            kctl_control_plane::state::operation::Phase::Compensated => "removals compensated",
+            Phase::Succeeded => "operations that succeeded",
+            Phase::Compensated => "removals compensated",
             _ => "operations that failed",
         };
         *world.counts.entry(what).or_default() += 1;
+        if let Some(how) = how_together(operation) {
+            *world.counts.entry(how).or_default() += 1;
+        }
         if operation.undo_to.is_some() && what == "operations that succeeded" {
             *world.counts.entry("operations undone").or_default() += 1;
         }
     }
     let trace = world.trace.take().into_iter().flatten().collect();
     Run { violated, events: world.events, counts: world.counts, trace }
+}
+
+/// What became of an operation that began together with others.
+fn how_together(operation: &Operation) -> Option<&'static str> {
+    let followed = operation.error.as_ref().is_some_and(|e| e.code == "BATCH_WENT_BACK");
+    match (operation.phase, operation.kind) {
+        _ if operation.batch.is_none() => None,
+        (Phase::Succeeded, OperationKind::Remove) => Some("removed together"),
+        (Phase::Succeeded, _) => Some("in place together"),
+        _ => followed.then_some("went back with another"),
+    }
 }
 
 fn live(world: &mut World) -> Result<(), Law> {

@@ -4,6 +4,7 @@ use kctl_shared::spec::Failure;
 
 use super::fleet::GRACE_MS;
 use super::{Round, runbook};
+use crate::state::batch;
 use crate::state::command::Command;
 use crate::state::operation::{Cause, OnFailure, OperationKind, Phase, Step, Verdict};
 
@@ -29,8 +30,11 @@ pub(crate) fn stop(round: &Round<'_>, step: &Step) -> Option<Command> {
 fn take(round: &Round<'_>, way: OnFailure, failure: Failure) -> Option<Command> {
     let operation = round.operation;
     let (id, from) = (operation.id.clone(), operation.cursor);
-    // A removal goes only forward; what it cannot do by itself a person has to look at.
-    if way == OnFailure::Pause || operation.kind == OperationKind::Remove {
+    // A removal goes only forward, and so does what began with one that is in place; what it cannot do by itself a person
+    // has to look at.
+    let forward =
+        operation.kind == OperationKind::Remove || batch::past_return(round.state, operation).is_some();
+    if way == OnFailure::Pause || forward {
         return Some(Command::Hold { operation: id, from, cause: Cause::Failure(failure) });
     }
     Some(Command::Reroute {

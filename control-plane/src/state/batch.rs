@@ -1,12 +1,16 @@
-//! Several operations begin together, or none does.
+//! Several operations begin together, or none does; and all of them end well, or none does.
+//!
+//! Each has its own steps, and none takes its last one before the others may. From then on all go only forward; until
+//! then, if one goes back, the others have to.
 
 use kctl_shared::fault::Fault;
+use kctl_shared::mutant;
 use kctl_shared::name::PluginName;
 
 use super::command::{Event, LogStamp, Rejection};
 use super::lifecycle;
 use super::model::ClusterState;
-use super::operation::Operation;
+use super::operation::{Operation, OperationKind, Phase, Step};
 
 /// Operations that may begin together; more than one reload should bring in at once.
 pub const MAX_BATCH: usize = 32;
@@ -39,6 +43,73 @@ pub(super) fn start(
     all_or_none(&refused)?;
     *state = next;
     Ok(events)
+}
+
+/// What began together with the operation, whether it lives or has ended.
+fn others<'a>(state: &'a ClusterState, operation: &'a Operation) -> impl Iterator<Item = &'a Operation> {
+    // Mostly there is no batch, and then nothing is looked through.
+    let all = operation.batch.iter().flat_map(|_| state.operations.values());
+    all.filter(|o| o.batch == operation.batch && o.id != operation.id)
+}
+
+/// One that began together with the operation and goes back, or has gone: the operation has to go back too.
+pub fn gone_back<'a>(state: &'a ClusterState, operation: &'a Operation) -> Option<&'a Operation> {
+    let back = [Phase::RollingBack, Phase::Failed, Phase::Aborted, Phase::Compensated];
+    others(state, operation).find(|o| back.contains(&o.phase))
+}
+
+/// One that began together with the operation and cannot go back any more: nor can the operation.
+pub fn past_return<'a>(state: &'a ClusterState, operation: &'a Operation) -> Option<&'a Operation> {
+    let is_in_place = |o: &Operation| o.phase == Phase::Progressing && o.current().is_none();
+    others(state, operation).find(|o| o.phase == Phase::Succeeded || o.is_past_return() || is_in_place(o))
+}
+
+/// One that began together with the operation and is not ready to take the last step of an install with it.
+pub fn behind<'a>(state: &'a ClusterState, operation: &'a Operation) -> Option<&'a Operation> {
+    let installs = operation.kind != OperationKind::Remove && operation.phase == Phase::Progressing;
+    let lasts = installs && operation.cursor + 1 == operation.steps.len();
+    let ready = |o: &Operation| match o.current() {
+        None => true,
+        Some(step) => o.phase == Phase::Progressing && o.cursor + 1 == o.steps.len() && is_settled(o, step),
+    };
+    others(state, operation).find(|o| lasts && !o.phase.has_ended() && !ready(o))
+}
+
+fn is_settled(operation: &Operation, step: &Step) -> bool {
+    step.open_nodes().next().is_none() && operation.stops_at(step).is_none()
+}
+
+/// The operation may act, and pass its step.
+///
+/// # Errors
+/// `SUPERSEDED` when it has to go back, with those that began together with it.
+pub(super) fn goes_on(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
+    if operation.phase == Phase::RollingBack || mutant::is("batch-in-halves") {
+        return Ok(());
+    }
+    match gone_back(state, operation) {
+        None => Ok(()),
+        Some(other) => {
+            let message = format!("operation {} has to go back as {} does", operation.id, other.id);
+            Err(Rejection::new("SUPERSEDED", message))
+        }
+    }
+}
+
+/// The operation may go back, as far as those that began together with it are concerned.
+///
+/// # Errors
+/// `PAST_POINT_OF_NO_RETURN` when one of them cannot.
+pub(super) fn may_go_back(state: &ClusterState, operation: &Operation) -> Result<(), Rejection> {
+    let Some(other) = past_return(state, operation).filter(|_| !mutant::is("batch-in-halves")) else {
+        return Ok(());
+    };
+    let message = format!(
+        "operation {} of {}, with which {} began, cannot be taken back any more",
+        other.id, other.plugin, operation.id
+    );
+    Err(Rejection::new("PAST_POINT_OF_NO_RETURN", message)
+        .hint(format!("let them end, then kctl plugin undo {} --all-nodes", operation.plugin)))
 }
 
 /// The request's first try began other operations.

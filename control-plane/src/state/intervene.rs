@@ -5,6 +5,8 @@ mod excuse;
 mod pace;
 mod retry;
 
+pub(super) use abort::call_off;
+
 use super::command::{Event, LogStamp, Rejection};
 use super::model::{ClusterState, RequestRecord};
 use super::operation::{Cause, Hold, Intervention, MAX_NOTES, Note, Operation, Phase, RequestKey};

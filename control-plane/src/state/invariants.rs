@@ -3,6 +3,7 @@
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::Stage;
 
+use super::batch;
 use super::model::ClusterState;
 use super::operation::{OnFailure, Operation, OperationKind, Phase, StepKind, StepPhase};
 use crate::desired::node_spec;
@@ -44,6 +45,12 @@ pub fn check(state: &ClusterState) -> Vec<Violation> {
         check_leavers(state, operation, &mut fail);
         check_interventions(operation, &mut fail);
         check_specs(state, operation, &mut fail);
+    }
+    for operation in state.operations.values() {
+        let (back, past) = (batch::gone_back(state, operation), batch::past_return(state, operation));
+        if let (Some(back), Some(past)) = (back, past) {
+            fail("a-batch-ends-as-one", format!("{} and {}", back.id, past.id));
+        }
     }
     found
 }

@@ -6,8 +6,10 @@ use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
 use kctl_shared::spec::Failure;
 
+use super::batch;
 use super::command::{Event, LogStamp, Rejection};
 use super::entities;
+use super::intervene;
 use super::model::ClusterState;
 use super::operation::{Operation, OperationKind, Phase, RETRY_MS, Step, StepKind, StepPhase, Verdict};
 
@@ -68,6 +70,7 @@ pub(super) fn dispatch(
     if operation.phase == Phase::Paused {
         return Err(superseded(id, "it is paused"));
     }
+    batch::goes_on(state, operation)?;
     guard_order(operation, step)?;
     let operation = edit(state, id)?;
     let current = &mut operation.steps[step];
@@ -162,6 +165,10 @@ pub(super) fn advance(
     if operation.baking_until(from).is_some_and(|until| at.proposed_at < until) {
         return Err(superseded(id, "the wave has not baked for long enough"));
     }
+    batch::goes_on(state, operation)?;
+    if let Some(other) = batch::behind(state, operation).filter(|_| !mutant::is("batch-in-halves")) {
+        return Err(superseded(id, &format!("{} began with it and is not as far", other.id)));
+    }
     guard_order(operation, from)?;
     if step.kind == StepKind::Attach {
         return Err(superseded(id, "what was re-created has to be told"));
@@ -201,6 +208,11 @@ pub(super) fn reroute(
     mut steps: Vec<Step>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
+    let former = batch::gone_back(state, operation).filter(|_| phase == Phase::RollingBack);
+    if let (Some(former), Some(error)) = (former, &error) {
+        let aborted = former.interventions.aborted;
+        return intervene::call_off(state, at, id, from, error.clone(), aborted, steps);
+    }
     let allowed = match (operation.kind, phase) {
         (OperationKind::Remove, Phase::Progressing) => {
             operation.phase != Phase::RollingBack && !operation.is_past_return()
@@ -214,6 +226,9 @@ pub(super) fn reroute(
     };
     if !allowed || steps.is_empty() || steps.iter().any(Step::is_over) {
         return Err(superseded(id, "it cannot take that way from here"));
+    }
+    if phase == Phase::RollingBack {
+        batch::may_go_back(state, operation)?;
     }
     let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
     super::share::steps(&state.nodes, &mut steps);

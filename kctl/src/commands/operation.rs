@@ -94,7 +94,7 @@ pub fn describe(view: &OperationView) -> String {
         out.push_str(&format!("id {}   created {}\n", view.id, time(view.created_at.as_ref())));
     }
     if !view.batch.is_empty() {
-        out.push_str(&format!("began together with others: batch {}\n", view.batch));
+        out.push_str(&format!("in effect together with others, or not at all: batch {}\n", view.batch));
     }
     if let Some(error) = &view.error {
         out.push_str(&format!("✖ {} {}\n", error.code, error.message));

@@ -9,7 +9,7 @@ use super::requests::{PLUGINS, digest, plugin};
 use super::world::{Node, World};
 
 /// Faults that a batch must have had, or it proves nothing.
-pub const WANTED: [&str; 44] = [
+pub const WANTED: [&str; 48] = [
     "stream cut",
     "spec duplicated",
     "spec reordered",
@@ -54,6 +54,10 @@ pub const WANTED: [&str; 44] = [
     "new machine under a former name",
     "let in again",
     "operations undone",
+    "begun together",
+    "in place together",
+    "removed together",
+    "went back with another",
 ];
 
 impl World {

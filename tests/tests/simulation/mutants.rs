@@ -8,7 +8,7 @@ use super::{replay_command, run};
 const WITHIN: u64 = 1_500;
 
 /// The bug, and what it does.
-const MUTANTS: [(&str, &str); 16] = [
+const MUTANTS: [(&str, &str); 17] = [
     ("guard-only-at-propose", "apply believes its proposer"),
     ("skip-f2", "no scan after the last node with an Admin API dropped the plugin"),
     ("disable-order-reversed", "nodes without an Admin API drop a plugin first"),
@@ -25,6 +25,7 @@ const MUTANTS: [(&str, &str); 16] = [
     ("leavers-keep", "a leaving node is not told of what was removed from the others meanwhile"),
     ("leaver-waited-for", "a leaving node that is set up anew is waited for"),
     ("set-back-taken-in", "an agent whose memory was set back is not found out"),
+    ("batch-in-halves", "of what began together one goes back and the other does not"),
 ];
 
 #[test]

@@ -91,9 +91,24 @@ pub fn remove(state: &ClusterState, plugin: &PluginName, ask: &Ask) -> Option<Ve
     Some(vec![Command::StartOperation { operation: Box::new(operation) }])
 }
 
-/// Calls a live removal off, whatever it has done.
+/// What requests for several plugins would begin, begun together.
+pub fn together(requests: impl IntoIterator<Item = Vec<Command>>, id: &str) -> Vec<Command> {
+    let (mut commands, mut operations) = (Vec::new(), Vec::new());
+    for command in requests.into_iter().flatten() {
+        match command {
+            Command::StartOperation { operation } => {
+                operations.push(Operation { batch: Some(id.to_owned()), ..*operation });
+            }
+            other => commands.push(other),
+        }
+    }
+    commands.push(Command::StartBatch { operations });
+    commands
+}
+
+/// Calls a live removal off, or what began together with others, whatever it has done.
 pub fn call_off(state: &ClusterState, serial: u64) -> Option<Command> {
-    let operation = state.live_operations().find(|o| o.kind == OperationKind::Remove)?;
+    let operation = state.live_operations().find(|o| o.kind == OperationKind::Remove || o.batch.is_some())?;
     let (from, steps) = (operation.cursor, runbook::abort(state, operation));
     Some(Command::Intervene {
         operation: operation.id.clone(),
@@ -103,6 +118,7 @@ pub fn call_off(state: &ClusterState, serial: u64) -> Option<Command> {
     })
 }
 
+#[derive(Clone)]
 pub struct Ask {
     pub id: String,
     pub now: Timestamp,

@@ -325,19 +325,46 @@ impl World {
         let (plugin, version) =
             (plugin(self.rng.random_range(0..PLUGINS.len())), self.rng.random_range(1..=3));
         let (removes, undoes) = (self.rng.random_bool(0.45), self.rng.random_bool(0.15));
+        let together = self.rng.random_bool(0.25);
         let state = &self.members[member].state;
-        let commands = if undoes && let Some(undo) = requests::undo(state, &plugin, &ask) {
-            Some(undo)
+        let (mut commands, mut ids) = (None, vec![ask.id.clone()]);
+        if together {
+            let parts = self.parts(member, version, removes, &ask);
+            if parts.len() == PLUGINS.len() {
+                let (begun, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+                ids = begun;
+                commands = Some(requests::together(parts, &ask.id));
+                self.count("begun together");
+            }
+        } else if undoes && let Some(undo) = requests::undo(state, &plugin, &ask) {
+            commands = Some(undo);
         } else if removes && state.groups.values().any(|g| g.plugins.contains_key(&plugin)) {
-            requests::remove(state, &plugin, &ask)
+            commands = requests::remove(state, &plugin, &ask);
         } else {
-            requests::install(state, &plugin, version, &ask)
-        }?;
+            commands = requests::install(state, &plugin, version, &ask);
+        }
+        let commands = commands?;
         let nodes = self.members[member].state.nodes.iter();
-        let admins = nodes.filter(|(_, n)| n.facts.has_admin_api).map(|(id, _)| id.clone()).collect();
-        self.ghost.admins.insert(ask.id.clone(), admins);
+        let admins: BTreeSet<_> =
+            nodes.filter(|(_, n)| n.facts.has_admin_api).map(|(id, _)| id.clone()).collect();
+        self.ghost.admins.extend(ids.iter().map(|id| (id.clone(), admins.clone())));
         self.propose(member, commands, None);
-        Some(ask.id)
+        ids.pop()
+    }
+
+    /// What is asked for of every plugin at once, with the operation's id.
+    fn parts(&self, member: usize, version: u32, removes: bool, ask: &Ask) -> Vec<(String, Vec<Command>)> {
+        let state = &self.members[member].state;
+        let one = |plugin: PluginName| {
+            let ask = Ask { id: format!("{}-{plugin}", ask.id), ..ask.clone() };
+            let commands = if removes {
+                requests::remove(state, &plugin, &ask)
+            } else {
+                requests::install(state, &plugin, version, &ask)
+            };
+            Some((ask.id, commands?))
+        };
+        (0..PLUGINS.len()).map(plugin).filter_map(one).collect()
     }
 
     /// Somebody has second thoughts about a removal.

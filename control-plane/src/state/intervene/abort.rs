@@ -11,7 +11,7 @@ use crate::state::command::{Event, LogStamp, Rejection};
 use crate::state::model::ClusterState;
 use crate::state::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 use crate::state::progress::{at_step, turn};
-use crate::state::{duty, entities, lifecycle, share};
+use crate::state::{batch, duty, entities, lifecycle, share};
 
 pub(super) fn abort(
     state: &mut ClusterState,
@@ -19,6 +19,20 @@ pub(super) fn abort(
     id: &str,
     from: usize,
     reason: String,
+    steps: Vec<Step>,
+) -> Result<Vec<Event>, Rejection> {
+    let message = if reason.is_empty() { "called off".into() } else { format!("called off: {reason}") };
+    call_off(state, at, id, from, Failure::new("ABORTED", message), true, steps)
+}
+
+/// Takes an operation back because of `error`; `aborted` when a person wants it so, and not a node's failure.
+pub(in crate::state) fn call_off(
+    state: &mut ClusterState,
+    at: LogStamp,
+    id: &str,
+    from: usize,
+    error: Failure,
+    aborted: bool,
     mut steps: Vec<Step>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
@@ -34,18 +48,18 @@ pub(super) fn abort(
         return Err(Rejection::new("ATTACHING", message)
             .hint(format!("let it end, then kctl plugin remove {} --all-nodes", operation.plugin)));
     }
+    batch::may_go_back(state, operation)?;
     let leads_back =
         if removes { compensates(state, operation, &steps) } else { operation.is_way_back(&steps) };
     if !leads_back {
         return Err(Rejection::new("SUPERSEDED", format!("operation {id} cannot go back that way")));
     }
-    let message = if reason.is_empty() { "called off".into() } else { format!("called off: {reason}") };
     let ends = steps.is_empty();
     share::steps(&state.nodes, &mut steps);
     if let Some(operation) = state.operations.get_mut(id) {
-        operation.interventions.aborted = true;
+        operation.interventions.aborted = aborted;
         operation.interventions.hold = None;
-        operation.error = Some(Failure::new("ABORTED", message));
+        operation.error = Some(error);
         if ends {
             operation.steps[from..].iter_mut().for_each(|step| step.phase = StepPhase::Skipped);
         } else {

@@ -16,12 +16,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use kctl_shared::fault::Fault;
 use kctl_shared::mutant;
 
 use super::disk::{Change, Disk, Record, SledDisk, corrupt};
+
+mod settler;
+
+use settler::Settler;
 
 /// Bytes of each half. Thousands of entries of one small command each; read in full when a member starts.
 const HALF: usize = 4 << 20;
@@ -42,6 +45,8 @@ pub struct Journal {
     file: File,
     half: usize,
     present: Mutex<Present>,
+    /// Brings the pass before to sled.
+    settler: Settler,
 }
 
 #[derive(Default)]
@@ -53,8 +58,6 @@ struct Present {
     /// The next record's; goes on from pass to pass.
     number: u32,
     net: Net,
-    /// Brings the pass before to sled.
-    settling: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Present {
@@ -63,11 +66,6 @@ impl Present {
             Change::Put(key, value) => (key, Some(value)),
             Change::Delete(key) => (key, None),
         }));
-    }
-
-    fn settled(&mut self) -> io::Result<()> {
-        let Some(settling) = self.settling.take() else { return Ok(()) };
-        settling.join().unwrap_or_else(|_| Err(io::Error::other("sled did not take the journal")))
     }
 }
 
@@ -108,7 +106,8 @@ impl Journal {
             present.pass = rand::random();
             create(&name, path, 2 * half).map_err(unusable)?
         };
-        let journal = Self { sled, file, half, present: Mutex::new(present) };
+        let settler = Settler::start(sled.clone()).map_err(unusable)?;
+        let journal = Self { sled, file, half, present: Mutex::new(present), settler };
         let mut present = journal.present.lock().unwrap_or_else(PoisonError::into_inner);
         journal.settle(&mut present).map_err(unusable)?;
         drop(present);
@@ -128,27 +127,14 @@ impl Journal {
 
     /// Everything to sled.
     fn settle(&self, present: &mut Present) -> io::Result<()> {
-        present.settled()?;
+        self.settler.settled()?;
         self.sled.write(Self::turn(present))
     }
 
     /// As [`Self::settle`], while the next records come; the half that they go to is free when it is called.
     fn settle_aside(&self, present: &mut Present) -> io::Result<()> {
-        present.settled()?;
-        let (sled, changes) = (self.sled.clone(), Self::turn(present));
-        let named = std::thread::Builder::new().name("raft-journal".into());
-        present.settling = Some(named.spawn(move || sled.write(changes))?);
-        Ok(())
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        let present = self.present.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // What sled did not take is in the journal; but the store must be free for whoever opens it next.
-        if let Err(error) = present.settled() {
-            tracing::error!(%error, "the journal stays as it is");
-        }
+        self.settler.settled()?;
+        self.settler.begin(Self::turn(present))
     }
 }
 
@@ -156,15 +142,15 @@ impl Disk for Journal {
     fn write(&self, changes: Vec<Change>) -> io::Result<()> {
         let mut guard = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let present = &mut *guard;
-        let body = encode(&changes);
-        if HEADER + body.len() > self.half {
+        let mut record = encode(&changes);
+        if record.len() > self.half {
             present.keep(changes);
             return self.settle(present);
         }
-        if present.end + HEADER + body.len() > self.half {
+        if present.end + record.len() > self.half {
             self.settle_aside(present)?;
         }
-        let record = seal(present.pass, present.number, &body);
+        seal(&mut record, present.pass, present.number);
         let start = if present.second { self.half } else { 0 };
         self.file.write_all_at(&record, (start + present.end) as u64)?;
         present.number = present.number.wrapping_add(1);
@@ -176,7 +162,7 @@ impl Disk for Journal {
     fn scan(&self, prefix: &[u8]) -> io::Result<Vec<Record>> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.net.is_empty() {
-            present.settled()?;
+            self.settler.settled()?;
         } else {
             self.settle(&mut present)?;
         }
@@ -205,26 +191,34 @@ fn create(name: &Path, dir: &Path, size: usize) -> io::Result<File> {
     Ok(file)
 }
 
+/// A record without what its header says.
 fn encode(changes: &[Change]) -> Vec<u8> {
-    let mut body = Vec::new();
-    let mut part = |bytes: &[u8]| {
-        body.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-        body.extend_from_slice(bytes);
+    let size = |change: &Change| match change {
+        Change::Put(key, value) => 2 * 4 + key.len() + 1 + value.len(),
+        Change::Delete(key) => 2 * 4 + key.len(),
+    };
+    let mut record = Vec::with_capacity(HEADER + changes.iter().map(size).sum::<usize>());
+    record.resize(HEADER, 0);
+    let mut part = |first: &[u8], rest: &[u8]| {
+        let length = u32::try_from(first.len() + rest.len()).unwrap_or(u32::MAX);
+        record.extend_from_slice(&length.to_be_bytes());
+        record.extend_from_slice(first);
+        record.extend_from_slice(rest);
     };
     for change in changes {
         match change {
             Change::Put(key, value) => {
-                part(key);
+                part(key, &[]);
                 // So that an empty value is not none.
-                part(&[&[1], value.as_slice()].concat());
+                part(&[1], value);
             }
             Change::Delete(key) => {
-                part(key);
-                part(&[]);
+                part(key, &[]);
+                part(&[], &[]);
             }
         }
     }
-    body
+    record
 }
 
 fn decode(mut body: &[u8]) -> Option<Vec<Change>> {
@@ -253,14 +247,14 @@ fn checksum(pass: u64, number: u32, body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn seal(pass: u64, number: u32, body: &[u8]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEADER + body.len());
-    record.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    record.extend_from_slice(&checksum(pass, number, body).to_be_bytes());
-    record.extend_from_slice(&pass.to_be_bytes());
-    record.extend_from_slice(&number.to_be_bytes());
-    record.extend_from_slice(body);
-    record
+/// Makes the header of a record that was encoded.
+fn seal(record: &mut [u8], pass: u64, number: u32) {
+    let (header, body) = record.split_at_mut(HEADER);
+    let sum = checksum(pass, number, body);
+    header[..4].copy_from_slice(&(body.len() as u32).to_be_bytes());
+    header[4..8].copy_from_slice(&sum.to_be_bytes());
+    header[OF].copy_from_slice(&pass.to_be_bytes());
+    header[OF.end..].copy_from_slice(&number.to_be_bytes());
 }
 
 /// The body of the record that `bytes` begin with, if it is a whole one of `pass`, and its number.

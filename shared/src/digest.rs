@@ -1,6 +1,7 @@
 //! SHA-256 digests as they are written everywhere: `sha256:<64 hex digits>`.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,7 +22,29 @@ impl Digest {
 
     /// All hex digits, without the prefix: for file names.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        self.written()[PREFIX.len()..].to_owned()
+    }
+
+    fn written(&self) -> Written {
+        let mut text = [0; WRITTEN];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        // The length is right, which is all that can be wrong.
+        let _fits = hex::encode_to_slice(self.0, &mut text[PREFIX.len()..]);
+        Written(text)
+    }
+}
+
+const PREFIX: &str = "sha256:";
+const WRITTEN: usize = PREFIX.len() + 64;
+
+/// A digest as text, without memory of its own: each record of the audit log is hashed with one in it.
+struct Written([u8; WRITTEN]);
+
+impl Deref for Written {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -34,7 +57,7 @@ impl FromStr for Digest {
 
     /// With or without the `sha256:` prefix.
     fn from_str(s: &str) -> Result<Self, DigestError> {
-        let digits = s.strip_prefix("sha256:").unwrap_or(s);
+        let digits = s.strip_prefix(PREFIX).unwrap_or(s);
         let mut bytes = [0; 32];
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| DigestError(s.chars().take(100).collect()))?;
         Ok(Self(bytes))
@@ -43,13 +66,13 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.write_str(&self.written())
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.serialize_str(&self.written())
     }
 }
 

@@ -150,7 +150,7 @@ impl NodeSpec {
         if let Some(hold) = &self.hold {
             hasher.update(serde_json::to_vec(hold).unwrap_or_default());
         }
-        hex::encode(hasher.finalize())
+        Digest(hasher.finalize().into()).hex()
     }
 }
 

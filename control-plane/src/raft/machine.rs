@@ -216,7 +216,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut members = None;
             let outcomes = self.with(|m| {
                 m.applied = Some(entry.log_id);
-                match entry.payload {
+                Ok::<_, io::Error>(match entry.payload {
                     EntryPayload::Blank => Outcomes::default(),
                     EntryPayload::Membership(membership) => {
                         // A step between two configurations is none.
@@ -230,7 +230,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                         Outcomes::default()
                     }
                     EntryPayload::Normal(batch) => {
-                        let batch = Arc::unwrap_or_clone(batch.0);
+                        let batch = batch.take()?;
                         let stamp = |offset| LogStamp { index, offset, proposed_at: batch.proposed_at };
                         let who = batch.by.into_iter().map(Some).chain(std::iter::repeat(None));
                         let commands = batch.commands.into_iter().zip(who).zip(0..);
@@ -246,8 +246,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                                 .collect(),
                         )
                     }
-                }
-            });
+                })
+            })?;
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }

@@ -74,19 +74,17 @@ async fn gather(raft: Raft<TypeConfig, StateMachine>, mut waiting: mpsc::Receive
         }
         let raft = raft.clone();
         tokio::spawn(async move {
-            let batch = Commands { proposed_at: Timestamp::now(), commands, by };
-            let result = raft.client_write(CommandBatch(Arc::new(batch))).await;
+            let result = write(&raft, Commands { proposed_at: Timestamp::now(), commands, by }).await;
             drop(slot);
             match result {
-                Ok(response) => {
-                    let mut outcomes = response.data.0.into_iter();
+                Ok(outcomes) => {
+                    let mut outcomes = outcomes.into_iter();
                     for (count, answer) in answers {
                         // A caller that went away does not need its answer.
                         drop(answer.send(Ok(outcomes.by_ref().take(count).collect())));
                     }
                 }
                 Err(error) => {
-                    let error = explain(error);
                     for (_, answer) in answers {
                         drop(answer.send(Err(error.clone())));
                     }
@@ -94,6 +92,11 @@ async fn gather(raft: Raft<TypeConfig, StateMachine>, mut waiting: mpsc::Receive
             }
         });
     }
+}
+
+async fn write(raft: &Raft<TypeConfig, StateMachine>, batch: Commands) -> Result<Vec<Outcome>, ProposeError> {
+    let batch = CommandBatch::new(batch).map_err(|e| ProposeError::Unknown(e.to_string()))?;
+    Ok(raft.client_write(batch).await.map_err(explain)?.data.0)
 }
 
 fn explain(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {

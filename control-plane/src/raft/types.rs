@@ -1,38 +1,14 @@
 //! What the consensus library is told about our data, and how it is written down.
 
-use std::fmt;
-use std::sync::Arc;
-
-use kctl_shared::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::state::command::{Command, Event, Rejection};
+pub use super::batch::{CommandBatch, Commands};
+use crate::state::command::{Event, Rejection};
 pub use crate::state::members::MemberAddress;
 
 /// Format of everything this module writes to disk or sends to a peer. Raised on an incompatible change.
 pub(super) const FORMAT: u8 = 1;
-
-/// One log entry: the commands of several concurrent callers share it. The log, each peer's stream and the state machine have
-/// a copy each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CommandBatch(pub Arc<Commands>);
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commands {
-    pub proposed_at: Timestamp,
-    pub commands: Vec<Command>,
-    /// Who asked for each of them, as they say; none: the control plane itself.
-    #[serde(default)]
-    pub by: Vec<String>,
-}
-
-impl fmt::Display for CommandBatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} commands", self.0.commands.len())
-    }
-}
 
 /// What became of one command.
 pub type Outcome = Result<Vec<Event>, Rejection>;

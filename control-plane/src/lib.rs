@@ -24,6 +24,7 @@ pub mod http;
 pub mod hub;
 pub mod inventory;
 pub mod membership;
+pub mod memory;
 pub mod metrics;
 pub mod orchestrator;
 pub mod ports;

@@ -4,6 +4,7 @@
 //! [`Consensus`].
 
 mod append;
+mod batch;
 mod disk;
 mod journal;
 mod log;

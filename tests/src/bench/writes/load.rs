@@ -45,7 +45,7 @@ impl Load {
     /// # Panics
     /// When anything is refused.
     pub async fn run(&self, urls: &[String]) -> Ran {
-        let leader = until("a leader to ask", || leader(urls)).await;
+        let leader = until("a leader that takes writes", || leader(urls)).await;
         let mut channels = Vec::new();
         for _ in 0..self.clients.min(CONNECTIONS) {
             let endpoint = Endpoint::from_shared(leader.clone()).unwrap().tcp_nodelay(true);
@@ -89,7 +89,10 @@ async fn leader(urls: &[String]) -> Option<String> {
         let Ok(answer) = client.status(StatusRequest {}).await else { continue };
         let status = answer.into_inner();
         if status.leader != 0 && status.header.is_some_and(|h| h.member_id == status.leader) {
-            return Some(url.clone());
+            // Of members that have just begun the first to lead may be overruled by a later vote.
+            let mut kv = KvClient::connect(url.clone()).await.ok()?;
+            let put = PutRequest { key: b"first".to_vec(), value: vec![b'v'; VALUE] };
+            return kv.put(put).await.ok().map(|_| url.clone());
         }
     }
     None

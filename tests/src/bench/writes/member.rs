@@ -38,6 +38,7 @@ pub fn run_if_called_as_member() {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some(ARGUMENT) {
         let args = serde_json::from_str(&args.next().unwrap_or_default()).unwrap();
+        kctl_control_plane::memory::tune();
         crate::bench::runtime().block_on(serve(args));
     }
 }

@@ -1,6 +1,7 @@
 //! The audit log's records and the chain that binds them: each carries the hash of the one before it, so that a record
 //! cannot be changed, taken out or put in without every later hash being another.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use crate::time::Timestamp;
 
 /// Metadata in which a client says who it is, `user@host`.
 pub const CLIENT: &str = "kctl-client";
+/// Bytes that are hashed of most records.
+const USUAL: usize = 512;
 /// Before the first record.
 pub const GENESIS: Digest = Digest([0; 32]);
 
@@ -28,7 +31,7 @@ pub struct Record {
     /// As the client says of itself, `control-plane`, or `node/ID`.
     pub who: String,
     /// What was done, e.g. `install`, `operation.pause`, `member.admit`.
-    pub verb: String,
+    pub verb: Cow<'static, str>,
     pub subject: Subject,
     pub reason: String,
     pub request_id: String,
@@ -66,7 +69,8 @@ impl Record {
         let place = (self.seq, self.index, self.offset, self.at);
         let words = (&self.who, &self.verb, &self.reason, &self.request_id, &self.detail);
         // No maps and no floats: the encoding is deterministic and cannot fail.
-        let body = serde_json::to_vec(&(place, words, names, self.previous)).unwrap_or_default();
+        let mut body = Vec::with_capacity(USUAL);
+        let _written = serde_json::to_writer(&mut body, &(place, words, names, self.previous));
         Digest(Sha256::digest(body).into())
     }
 }
@@ -111,7 +115,7 @@ impl From<&Record> for v1::AuditRecord {
             offset: r.offset,
             created_at: Some(r.at.to_proto()),
             who: r.who.clone(),
-            verb: r.verb.clone(),
+            verb: r.verb.clone().into_owned(),
             group: s.group,
             plugin: s.plugin,
             node: s.node,
@@ -144,7 +148,7 @@ impl TryFrom<v1::AuditRecord> for Record {
             offset: r.offset,
             at: Timestamp(ms),
             who: r.who,
-            verb: r.verb,
+            verb: r.verb.into(),
             subject: Subject {
                 group: r.group,
                 plugin: r.plugin,

@@ -164,10 +164,14 @@ fn of(command: &Command) -> Draft {
     let plain = |verb, subject, detail: String| Draft { verb, subject, detail, ..Draft::default() };
     match command {
         Command::RegisterNode { node, group, boot, .. } => Draft {
-            who: Some(format!("node/{node}")),
+            who: Some(["node/", node.as_str()].concat()),
             ..plain(
                 "node.register",
-                Subject { node: node.to_string(), group: group.to_string(), ..Subject::default() },
+                Subject {
+                    node: node.as_str().to_owned(),
+                    group: group.as_str().to_owned(),
+                    ..Subject::default()
+                },
                 format!("start {boot}"),
             )
         },

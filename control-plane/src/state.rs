@@ -17,6 +17,7 @@ pub mod window;
 mod catalogue;
 mod entities;
 mod fleet;
+pub(crate) mod grouping;
 pub mod history;
 mod intervene;
 pub(crate) mod leftovers;

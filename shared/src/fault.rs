@@ -66,6 +66,7 @@ impl Fault {
             | "AGENT_ROLLED_BACK"
             | "NO_NODES"
             | "WRONG_GROUPING"
+            | "UNEXPECTED_NODES"
             | "FEATURE_LEVEL"
             | "CLOCK_SKEW"
             | "ENTITIES_CHANGED"

@@ -69,8 +69,21 @@ fn held_nodes_groups_and_windows_are_waited_for() {
     assert!(cluster.nodes().iter().all(|n| !cluster.directive(n).contains("silver")));
     assert_eq!(cluster.kctl(&["group", "set", "--no-windows"]).code, 0);
     assert_eq!(cluster.wait_ended(&second, 120)["phase"], "Succeeded");
+
+    // A node of the database that kctl was never told of.
+    assert_eq!(cluster.kctl(&["group", "set", "--expect-nodes", "3"]).code, 0);
+    let refused = cluster.kctl(&["plugin", "remove", "silver", "--all-nodes", "--yes"]);
+    assert!(refused.code == 6 && refused.err.contains("UNEXPECTED_NODES"), "{refused:?}");
+    assert!(refused.err.contains("kctl group set default --expect-nodes 2"), "{refused:?}");
+    assert!(cluster.kctl(&["group", "list"]).out.contains("2 of 3"));
+    assert_eq!(cluster.kctl(&["group", "set", "--expect-nodes", "2"]).code, 0);
+    let removed = cluster.kctl(&["plugin", "remove", "silver", "--all-nodes", "--yes"]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(cluster.kctl(&["group", "set"]).code, 64);
     let audit = cluster.kctl(&["audit"]);
-    for verb in ["node.hold", "node.unhold", "group.hold", "group.unhold", "group.windows"] {
+    for verb in
+        ["node.hold", "node.unhold", "group.hold", "group.unhold", "group.windows", "group.expect-nodes"]
+    {
         assert!(audit.out.contains(verb), "{verb} in {audit:?}");
     }
 }

@@ -122,6 +122,8 @@ impl Api {
             let windows = r.windows.iter().map(|w| w.parse()).collect::<Result<Vec<Window>, _>>()?;
             changes.push(GroupChange::Windows(windows));
         }
+        changes.extend(r.expected_nodes.map(|n| GroupChange::Expect((n > 0).then_some(n))));
+        changes.extend(r.shares_database.map(GroupChange::SharesDatabase));
         if changes.is_empty() {
             return Err(Fault::new("NOTHING_TO_CHANGE", "nothing was asked to be changed")
                 .hint("kctl group set GROUP --window \"Mon-Fri 22:00-04:00\""));

@@ -5,6 +5,7 @@ use kctl_shared::name::{GroupName, NodeId, PluginName};
 use kctl_shared::proto::v1;
 use sha2::{Digest as _, Sha256};
 
+use crate::state::grouping;
 use crate::state::model::{ClusterState, Target};
 
 const DEFAULT_GROUP: &str = "default";
@@ -76,15 +77,7 @@ pub(super) fn resolve(
     if nodes.is_empty() {
         return Err(Fault::new("NO_NODES", format!("group {group} has no nodes")).hint("kctl node list"));
     }
-    let mut stores = state.nodes_of(group).filter(|(_, n)| !n.facts.datastore.is_empty());
-    if let Some((first, record)) = stores.next()
-        && let Some((other, _)) = stores.find(|(_, n)| n.facts.datastore != record.facts.datastore)
-    {
-        let message = format!("nodes {first} and {other} of group {group} use different databases");
-        return Err(
-            Fault::new("WRONG_GROUPING", message).hint("put nodes that share a database in one group")
-        );
-    }
+    grouping::check(state, group)?;
     Ok(nodes)
 }
 

@@ -48,6 +48,10 @@ pub enum GroupChange {
     Unhold,
     /// When running plugins may be changed; none: always.
     Windows(Vec<Window>),
+    /// How many nodes there are; none: as many as there are.
+    Expect(Option<u32>),
+    /// Whether another group's nodes are meant to use the same database.
+    SharesDatabase(bool),
 }
 
 impl NodeChange {
@@ -81,6 +85,8 @@ impl GroupChange {
             Self::Hold => "group.hold",
             Self::Unhold => "group.unhold",
             Self::Windows(_) => "group.windows",
+            Self::Expect(_) => "group.expect-nodes",
+            Self::SharesDatabase(_) => "group.shared-database",
         }
     }
 
@@ -88,6 +94,8 @@ impl GroupChange {
         match self {
             Self::Hold | Self::Unhold => String::new(),
             Self::Windows(windows) => super::audit::list(windows),
+            Self::Expect(nodes) => nodes.map_or_else(|| "any number".into(), |n| n.to_string()),
+            Self::SharesDatabase(shares) => if *shares { "shared" } else { "its own" }.into(),
         }
     }
 }
@@ -118,6 +126,8 @@ pub(super) fn is_group_so(state: &ClusterState, group: &GroupName, change: &Grou
         GroupChange::Hold => g.hold.is_some(),
         GroupChange::Unhold => g.hold.is_none(),
         GroupChange::Windows(windows) => g.windows == *windows,
+        GroupChange::Expect(nodes) => g.expected_nodes == *nodes,
+        GroupChange::SharesDatabase(shares) => g.shares_database == *shares,
     })
 }
 
@@ -297,6 +307,8 @@ pub(super) fn change_group(
             }
             group.windows = windows;
         }
+        GroupChange::Expect(nodes) => group.expected_nodes = nodes,
+        GroupChange::SharesDatabase(shares) => group.shares_database = shares,
     }
     Ok(vec![done])
 }

@@ -8,6 +8,7 @@ use super::catalogue;
 use super::command::{Event, LogStamp, Rejection};
 use super::duty;
 use super::fleet;
+use super::grouping;
 use super::history;
 use super::leftovers;
 use super::model::{ClusterState, DETAILED_OPERATIONS, KEPT_OPERATIONS, Plugin, RequestRecord};
@@ -32,6 +33,7 @@ pub(super) fn start(
         };
     }
     check(state, &operation)?;
+    grouping::check(state, &operation.group)?;
     let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
     share::steps(&state.nodes, &mut operation.steps);
     share::target(&state.nodes, &mut operation.target);

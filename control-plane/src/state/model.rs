@@ -131,6 +131,12 @@ pub struct Group {
     /// When running plugins may be changed; none: always.
     #[serde(default)]
     pub windows: Vec<Window>,
+    /// How many nodes there are, as somebody said: nothing begins while kctl knows of more or fewer.
+    #[serde(default)]
+    pub expected_nodes: Option<u32>,
+    /// Another group's nodes use the same database, and are meant to.
+    #[serde(default)]
+    pub shares_database: bool,
 }
 
 /// A plugin in a group: what its nodes have at rest, and which operation holds it.

@@ -96,6 +96,8 @@ impl Sources<'_> {
             windows: group.windows.iter().map(ToString::to_string).collect(),
             open: group.hold.is_none() && window::is_open(&group.windows, self.now),
             opens_at: window::opens_at(&group.windows, self.now).map(Timestamp::to_proto),
+            expected_nodes: group.expected_nodes.unwrap_or_default(),
+            shares_database: group.shares_database,
         })
     }
 }

@@ -129,7 +129,7 @@ impl Together {
     }
 
     /// Up to its last step, the nodes of which are verified.
-    fn to_the_last_step(&mut self, plugin: &str) {
+    fn reach_the_last_step(&mut self, plugin: &str) {
         while self.of(plugin).cursor + 1 < self.of(plugin).steps.len() {
             self.verify(plugin);
             self.advance(plugin).unwrap();
@@ -158,10 +158,10 @@ impl Together {
 #[test]
 fn none_takes_its_last_step_before_the_others_may() {
     let mut both = Together::begun(&["a", "b"]);
-    both.to_the_last_step("a");
+    both.reach_the_last_step("a");
     assert_eq!(both.advance("a").unwrap_err(), "SUPERSEDED");
     assert_eq!(both.plan("a"), (None, vec!["BATCH_BEHIND".to_owned()]));
-    both.to_the_last_step("b");
+    both.reach_the_last_step("b");
     both.advance("a").unwrap();
     // From here on both go only forward.
     assert_eq!(both.abort("b").unwrap_err(), "PAST_POINT_OF_NO_RETURN");
@@ -176,7 +176,7 @@ fn none_takes_its_last_step_before_the_others_may() {
 fn what_one_goes_back_from_the_others_do_too() {
     for paused in [false, true] {
         let mut both = Together::begun(&["a", "b"]);
-        both.to_the_last_step("a");
+        both.reach_the_last_step("a");
         if paused {
             let request = RequestKey { id: "pause".into(), body: String::new() };
             let (operation, reason) = (both.of("a").id.clone(), String::new());

@@ -71,6 +71,28 @@ fn a_held_group_begins_nothing_and_goes_on_afterwards() {
 }
 
 #[test]
+fn nothing_begins_on_a_group_that_is_not_what_was_said() {
+    let mut world = World::new(1, 3);
+    world.install("1.0.0");
+    world.heal();
+    let refused = |world: &mut World| world.refused_install("2.0.0", false);
+    assert_eq!(refused(&mut world), None);
+    world.change_group(GroupChange::Expect(Some(4))).unwrap();
+    assert_eq!(refused(&mut world).unwrap(), "UNEXPECTED_NODES");
+    world.join();
+    assert_eq!(refused(&mut world), None);
+    world.change_group(GroupChange::Expect(Some(3))).unwrap();
+    assert_eq!(refused(&mut world).unwrap(), "UNEXPECTED_NODES");
+    world.change_group(GroupChange::Expect(None)).unwrap();
+    assert_eq!(refused(&mut world), None);
+
+    world.join_another_group();
+    assert_eq!(refused(&mut world).unwrap(), "WRONG_GROUPING");
+    world.change_group(GroupChange::SharesDatabase(true)).unwrap();
+    assert_eq!(refused(&mut world), None);
+}
+
+#[test]
 fn running_plugins_change_only_inside_of_windows() {
     let mut world = World::new(1, 4);
     // The world begins on Thursday 1970-01-01 at 00:16:40.

@@ -139,6 +139,13 @@ impl World {
         self.propose(Command::RegisterNode { node: id, group: group(), nonce: "n".into(), boot: 1, facts });
     }
 
+    /// A node of another group that uses the same database.
+    pub fn join_another_group(&mut self) {
+        let facts = NodeFacts { has_admin_api: true, datastore: "d".into(), propagation_ms: 0 };
+        let (node, group) = (NodeId::parse("stranger").unwrap(), GroupName::parse("other").unwrap());
+        assert!(self.propose(Command::RegisterNode { node, group, nonce: "n".into(), boot: 1, facts }));
+    }
+
     /// Its Kong runs at last, and has an Admin API.
     pub fn turns_out_to_have_an_admin_api(&mut self, node: &NodeId) {
         let record = self.state.nodes[node].clone();

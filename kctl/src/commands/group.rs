@@ -25,6 +25,9 @@ pub async fn run(verb: &Verb, command: GroupCommand) -> Outcome {
                 group: args.group,
                 windows: args.windows,
                 no_windows: args.no_windows,
+                expected_nodes: args.expect_nodes,
+                shares_database: (args.shared_database || args.no_shared_database)
+                    .then_some(args.shared_database),
                 reason: args.why.reason,
                 dry_run: args.why.dry_run,
                 ..SetGroupRequest::default()
@@ -67,7 +70,12 @@ fn table(groups: &[GroupView]) -> Table {
             (None, false, opens) => format!("◷ from {}", time(opens.as_ref())),
         };
         let windows = if g.windows.is_empty() { "always".into() } else { g.windows.join("; ") };
-        vec![g.name.clone(), g.nodes.to_string(), g.plugins.to_string(), changes, windows]
+        let nodes = match g.expected_nodes {
+            0 => g.nodes.to_string(),
+            expected if expected == g.nodes => format!("{expected} as expected"),
+            expected => format!("✖ {} of {expected}", g.nodes),
+        };
+        vec![g.name.clone(), nodes, g.plugins.to_string(), changes, windows]
     };
     std::iter::once(head).chain(groups.iter().map(row)).collect()
 }

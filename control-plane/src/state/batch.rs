@@ -60,8 +60,13 @@ pub fn gone_back<'a>(state: &'a ClusterState, operation: &'a Operation) -> Optio
 
 /// One that began together with the operation and cannot go back any more: nor can the operation.
 pub fn past_return<'a>(state: &'a ClusterState, operation: &'a Operation) -> Option<&'a Operation> {
-    let is_in_place = |o: &Operation| o.phase == Phase::Progressing && o.current().is_none();
-    others(state, operation).find(|o| o.phase == Phase::Succeeded || o.is_past_return() || is_in_place(o))
+    others(state, operation).find(|o| is_past_return(o))
+}
+
+/// It deletes files, or is in place.
+pub fn is_past_return(operation: &Operation) -> bool {
+    let in_place = operation.phase == Phase::Progressing && operation.current().is_none();
+    in_place || operation.phase == Phase::Succeeded || operation.is_past_return()
 }
 
 /// One that began together with the operation and is not ready to take the last step of an install with it.

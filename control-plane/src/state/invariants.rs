@@ -47,9 +47,9 @@ pub fn check(state: &ClusterState) -> Vec<Violation> {
         check_specs(state, operation, &mut fail);
     }
     for operation in state.operations.values() {
-        let (back, past) = (batch::gone_back(state, operation), batch::past_return(state, operation));
-        if let (Some(back), Some(past)) = (back, past) {
-            fail("a-batch-ends-as-one", format!("{} and {}", back.id, past.id));
+        let back = batch::gone_back(state, operation).filter(|_| batch::is_past_return(operation));
+        if let Some(back) = back {
+            fail("a-batch-ends-as-one", format!("{} goes back, {} cannot", back.id, operation.id));
         }
     }
     found

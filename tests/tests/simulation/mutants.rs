@@ -5,7 +5,7 @@ use kctl_shared::mutant;
 use super::{replay_command, run};
 
 /// Schedules within which each is caught; a few are enough for most.
-const WITHIN: u64 = 1_500;
+const WITHIN: u64 = 8_000;
 
 /// The bug, and what it does.
 const MUTANTS: [(&str, &str); 17] = [

@@ -27,7 +27,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Up to what the system allows: each agent has a connection or two, and without asking a process mostly gets 1024.
-fn raise_open_files() {
+pub fn raise_open_files() {
     let most = getrlimit(Resource::Nofile).maximum;
     let _denied = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
 }

@@ -47,8 +47,7 @@ pub(crate) fn behind(round: &Round<'_>, step: &Step) -> Option<WaitingOn> {
     let operation = round.operation;
     let begins = step.kind.in_waves() && step.nodes.values().all(|n| n.grant.is_none());
     let here = place(operation).filter(|_| begins && operation.phase == Phase::Progressing)?;
-    let late = others(round)
-        .filter(|o| operation.batch.is_some() && o.batch == operation.batch)
+    let late = batch::others(round.state, operation)
         .filter(|o| matches!(o.phase, Phase::Progressing | Phase::Paused) && !stands_in_line(round, o))
         .find(|o| place(o).is_some_and(|there| there < here))?;
     let message = format!(
@@ -56,11 +55,6 @@ pub(crate) fn behind(round: &Round<'_>, step: &Step) -> Option<WaitingOn> {
         late.plugin, late.id
     );
     Some(waits(operation, message))
-}
-
-fn others<'a>(round: &Round<'a>) -> impl Iterator<Item = &'a Operation> {
-    let id = round.operation.id.as_str();
-    round.state.live_operations().filter(move |o| o.id != id)
 }
 
 /// The wave it is at, 0 before the first one; `None` once no wave is left.

@@ -46,7 +46,7 @@ pub(super) fn start(
 }
 
 /// What began together with the operation, whether it lives or has ended.
-fn others<'a>(state: &'a ClusterState, operation: &'a Operation) -> impl Iterator<Item = &'a Operation> {
+pub fn others<'a>(state: &'a ClusterState, operation: &'a Operation) -> impl Iterator<Item = &'a Operation> {
     // Mostly there is no batch, and then nothing is looked through.
     let all = operation.batch.iter().flat_map(|_| state.operations.values());
     all.filter(|o| o.batch == operation.batch && o.id != operation.id)
@@ -60,11 +60,11 @@ pub fn gone_back<'a>(state: &'a ClusterState, operation: &'a Operation) -> Optio
 
 /// One that began together with the operation and cannot go back any more: nor can the operation.
 pub fn past_return<'a>(state: &'a ClusterState, operation: &'a Operation) -> Option<&'a Operation> {
-    others(state, operation).find(|o| is_past_return(o))
+    others(state, operation).find(|o| goes_only_forward(o))
 }
 
 /// It deletes files, or is in place.
-pub fn is_past_return(operation: &Operation) -> bool {
+pub fn goes_only_forward(operation: &Operation) -> bool {
     let in_place = operation.phase == Phase::Progressing && operation.current().is_none();
     in_place || operation.phase == Phase::Succeeded || operation.is_past_return()
 }

@@ -47,7 +47,7 @@ pub fn check(state: &ClusterState) -> Vec<Violation> {
         check_specs(state, operation, &mut fail);
     }
     for operation in state.operations.values() {
-        let back = batch::gone_back(state, operation).filter(|_| batch::is_past_return(operation));
+        let back = batch::gone_back(state, operation).filter(|_| batch::goes_only_forward(operation));
         if let Some(back) = back {
             fail("a-batch-ends-as-one", format!("{} goes back, {} cannot", back.id, operation.id));
         }

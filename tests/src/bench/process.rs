@@ -48,10 +48,10 @@ impl Drop for Running {
 pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
-    let more = now.maximum.map(|most| most.max(OPEN_FILES));
     // Only root may raise what is allowed.
-    let _denied = setrlimit(Resource::Nofile, Rlimit { current: more, maximum: more })
-        .or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }));
+    let _denied =
+        setrlimit(Resource::Nofile, Rlimit { maximum: now.maximum.map(|most| most.max(OPEN_FILES)), ..now });
+    kctl_control_plane::entry::raise_open_files();
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 

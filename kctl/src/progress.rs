@@ -220,6 +220,12 @@ fn waits(view: &OperationView) -> Vec<String> {
     telling.map(|w| format!("waiting on {}{} {}", on(&w.node), w.reason, w.message)).collect()
 }
 
+/// As [`verdict`]; all of them are told before the exit code is made.
+pub fn verdicts(views: &[OperationView]) -> Outcome {
+    let each: Vec<Outcome> = views.iter().map(verdict).collect();
+    if each.iter().all(Result::is_ok) { Ok(()) } else { Err(Fail::Operation) }
+}
+
 /// Says on standard error how a failed operation ended, and makes the exit code of it.
 pub fn verdict(view: &OperationView) -> Outcome {
     if (view.phase == "Succeeded" && !view.partial) || has_stopped(view) {

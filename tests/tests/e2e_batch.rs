@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use kctl_tests::cluster::{Cluster, Ran, hold, signal};
-use kctl_tests::plugins;
+use kctl_tests::{plugins, until};
 use serde_json::Value;
 
 fn install(cluster: &Cluster, names: &[&str], more: &[&str]) -> Ran {
@@ -85,6 +85,36 @@ fn one_that_is_refused_refuses_all() {
     let ran = cluster.kctl(&["plugin", "remove", "beta", "nowhere", "--all-nodes", "--yes"]);
     assert!(ran.code == 5 && ran.err.contains("nowhere: "), "{ran:?}");
     assert_eq!(cluster.loaded_on("beta"), vec![Some("1.0.0".to_owned()); 2]);
+}
+
+#[test]
+fn the_batch_is_stepped_into_as_one() {
+    let cluster = Cluster::start(1, 2);
+    let waves = ["--waves", "1,100%", "--pause-after", "1", "--detach", "-o", "json"];
+    let ran = install(&cluster, &["alpha", "beta"], &waves);
+    let begun: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+    let batch = begun["batch"].as_str().unwrap();
+    let all = || cluster.json(&["operation", "status", batch])["operations"].as_array().unwrap().clone();
+    until("both to wait after the first wave", 60, || {
+        all().iter().all(|o| o["phase"] == "Paused").then_some(())
+    });
+
+    let ran = cluster.kctl(&["operation", "promote", batch, "--dry-run"]);
+    assert!(ran.code == 0 && all().iter().all(|o| o["phase"] == "Paused"), "{ran:?}");
+    let id = ["--request-id", "0192f000-0000-7000-8000-000000000002"];
+    for _again in 0..2 {
+        let ran = cluster.kctl(&[&["operation", "promote", batch][..], &id].concat());
+        assert!(ran.code == 0 && ran.out.matches("Succeeded").count() >= 2, "{ran:?}");
+    }
+    for name in ["alpha", "beta"] {
+        assert_eq!(cluster.loaded_on(name), vec![Some("1.0.0".to_owned()); 2]);
+        let ran = cluster.kctl(&["operation", "logs", batch]);
+        assert!(ran.code == 0 && ran.out.contains(&format!("{name} enable wave 2")), "{ran:?}");
+    }
+    let ran = cluster.kctl(&["operation", "abort", batch]);
+    assert!(ran.code == 6 && ran.err.contains("OPERATION_ENDED"), "{ran:?}");
+    let ran = cluster.kctl(&["operation", "status", "nowhere"]);
+    assert!(ran.code == 5 && ran.err.contains("OPERATION_NOT_FOUND"), "{ran:?}");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use super::{Api, request};
 use crate::state::batch::{MAX_BATCH, all_or_none, reused};
 use crate::state::{Command, LogStamp, apply};
 
-/// The request id of one plugin's part: the same for every try of the same request.
-fn part(batch: &str, group: &str, plugin: &str) -> String {
-    let digest = Sha256::digest(format!("{batch}/{group}/{plugin}"));
+/// The request id of one part of a request, of a plugin or of an operation: the same for every try of the same request.
+pub(super) fn part(request: &str, group: &str, what: &str) -> String {
+    let digest = Sha256::digest(format!("{request}/{group}/{what}"));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()

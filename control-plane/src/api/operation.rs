@@ -39,8 +39,9 @@ impl OperationService for Api {
         let r = r.into_inner();
         let limit = if r.limit == 0 { DEFAULT_LIMIT } else { r.limit.min(MAX_LIMIT) };
         let operations = self.hub.view(|s| {
-            let mut all: Vec<_> =
-                s.state.operations.values().filter(|o| !r.running || !o.phase.has_ended()).collect();
+            let mut all: Vec<_> = s.state.operations.values().collect();
+            all.retain(|o| !r.running || !o.phase.has_ended());
+            all.retain(|o| r.batch.is_empty() || o.batch.as_ref() == Some(&r.batch));
             all.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
             all.truncate(limit as usize);
             all.into_iter().map(|o| s.operation(o)).collect()

@@ -3,12 +3,13 @@
 use kctl_shared::fault::Fault;
 use kctl_shared::proto::v1;
 use kctl_shared::time::Timestamp;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
+use super::batch::part;
 use super::{Api, request};
 use crate::rollout::runbook;
 use crate::state::operation::{Intervention, Operation, RequestKey};
-use crate::state::{ClusterState, Command, LogStamp, apply};
+use crate::state::{ClusterState, Command, LogStamp, apply, batch};
 
 /// How often an expansion is made anew when the operation moved between expanding and applying it.
 const TRIES: usize = 5;
@@ -68,6 +69,33 @@ impl Api {
         wish: Wish,
     ) -> Result<Response<v1::OperationView>, Status> {
         self.as_leader().await?;
+        let batch: Vec<String> = self
+            .hub
+            .consensus
+            .with_state(|state| batch::members(state, &asked.id).map(|o| o.id.clone()).collect());
+        if batch.is_empty() {
+            return self.step_into(asked, &wish).await;
+        }
+        let request = request::request_id(&asked.request_id).map_err(|f| self.fail(&f))?;
+        let mut answers = Vec::new();
+        for id in batch {
+            let request_id = part(&request, "", &id);
+            let answer = self.step_into(v1::StepInRequest { request_id, id, ..asked.clone() }, &wish).await;
+            // Said again to the next leader, it goes on with the rest.
+            if answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
+                return answer;
+            }
+            answers.push(answer);
+        }
+        let first = answers.iter().position(Result::is_ok).unwrap_or_default();
+        answers.swap_remove(first)
+    }
+
+    async fn step_into(
+        &self,
+        asked: v1::StepInRequest,
+        wish: &Wish,
+    ) -> Result<Response<v1::OperationView>, Status> {
         let reason = request::reason(&asked.reason).map_err(|f| self.fail(&f))?;
         let id = request::request_id(&asked.request_id).map_err(|f| self.fail(&f))?;
         for left in (0..TRIES).rev() {

@@ -134,7 +134,8 @@ fn is_repeated(state: &ClusterState, command: &Command) -> bool {
         Command::Intervene { request, .. } => state.requests.contains_key(&request.id),
         Command::RegisterRelease { release } => state.releases.contains_key(&release.digest),
         Command::RegisterNode { node, group, nonce, boot, facts } => {
-            let same = |n: &Node| (&n.group, &n.nonce, n.boot, &n.facts) == (group, nonce, *boot, facts);
+            // What mostly differs comes first.
+            let same = |n: &Node| (n.boot, &n.facts, &n.nonce, &n.group) == (*boot, facts, nonce, group);
             state.nodes.get(node).is_some_and(same)
         }
         Command::Pin { group, plugin, version } => {

@@ -45,6 +45,11 @@ pub(super) fn start(
     Ok(events)
 }
 
+/// The operations of a batch, whether they live or have ended; none when there is no such batch.
+pub fn members<'a>(state: &'a ClusterState, batch: &str) -> impl Iterator<Item = &'a Operation> {
+    state.operations.values().filter(move |o| o.batch.as_deref() == Some(batch))
+}
+
 /// What began together with the operation, whether it lives or has ended.
 pub fn others<'a>(state: &'a ClusterState, operation: &'a Operation) -> impl Iterator<Item = &'a Operation> {
     // Mostly there is no batch, and then nothing is looked through.

@@ -82,17 +82,16 @@ pub(super) fn register_node(
     let looks = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api)
         && state.groups.get(&group).is_some_and(|g| !g.leftovers.is_empty());
     let serves = known.is_some_and(|k| !k.facts.has_admin_api) && facts.has_admin_api;
-    let before = known.cloned();
     // One copy of the name for all its nodes.
     let shared = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
     let group = shared.unwrap_or(group);
-    let mut node = Node::new(group.clone(), nonce, boot, at.proposed_at, facts);
-    if let Some(before) = before {
-        node = Node { boot: node.boot, facts: node.facts, ..before };
-    } else {
-        node.since = at.grant();
+    match state.nodes.get_mut(&id) {
+        Some(node) => (node.boot, node.facts) = (boot, facts),
+        None => {
+            let node = Node::new(group.clone(), nonce, boot, at.proposed_at, facts);
+            drop(state.nodes.insert(id.clone(), Node { since: at.grant(), ..node }));
+        }
     }
-    state.nodes.insert(id.clone(), node);
     state.gone.remove(&id);
     if looks || joined {
         state.generation = at.index;

@@ -16,8 +16,9 @@ pub enum OperationCommand {
         #[arg(long)]
         running: bool,
     },
-    /// Show one operation.
+    /// Show one operation, or those of a batch.
     Status {
+        /// Of an operation, or of the batch that several plugins in one command are.
         id: String,
         /// Watch it until it has ended.
         #[arg(short, long)]
@@ -61,6 +62,7 @@ pub enum OperationCommand {
 
 #[derive(Clone, Debug, Args)]
 pub struct StepInArgs {
+    /// Of an operation, or of a batch: then of each of its operations that the verb fits.
     pub id: String,
     /// Why; kept with the operation.
     #[arg(short = 'm', long = "message", value_name = "REASON", default_value = "")]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Verb, preview};
 use crate::cli::FlowArgs;
-use crate::fail::{Fail, Outcome};
+use crate::fail::Outcome;
 use crate::progress;
 
 /// The end of a command for `plugins`, in the order of `accepted`: plan, ids, or all operations watched to their ends. The
@@ -49,9 +49,7 @@ pub async fn finish(
         });
         satisfied.map(|(plugin, _)| line(plugin, None)).chain(lines).collect()
     })?;
-    // All of them are told before the exit code is made.
-    let verdicts: Vec<Outcome> = ended.iter().map(progress::verdict).collect();
-    if verdicts.iter().all(Result::is_ok) { Ok(()) } else { Err(Fail::Operation) }
+    progress::verdicts(&ended)
 }
 
 fn plan(

@@ -1,6 +1,7 @@
 //! `kctl operation …`: look at operations, and step into them.
 
 mod logs;
+mod several;
 mod step_in;
 
 use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
@@ -16,14 +17,14 @@ pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
     match command {
         OperationCommand::List { limit, running } => list(verb, limit, running).await,
         OperationCommand::Status { id, watch: false, .. } => {
-            let view = get(verb, &id).await?;
-            verb.printer.one(&view, &view.id, || describe(&view))
+            several::show(verb, &id, &several::find(verb, &id).await?)
         }
         OperationCommand::Status { id, watch: true, timeout } => {
-            let view = progress::follow(&verb.client, &id, ProgressStyle::Auto, timeout, progress::has_ended)
-                .await?;
-            verb.printer.one(&view, &view.id, || describe(&view))?;
-            progress::verdict(&view)
+            let views = several::find(verb, &id).await?;
+            let style = ProgressStyle::Auto;
+            let views = several::follow(verb, &views, style, timeout, progress::has_ended).await?;
+            several::show(verb, &id, &views)?;
+            progress::verdicts(&views)
         }
         OperationCommand::Logs { id, node } => logs::run(verb, &id, node.as_deref()).await,
         OperationCommand::Pause(args) => step_in::pause(verb, args).await,
@@ -47,7 +48,7 @@ async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
     let answer = verb
         .client
         .call(|channel| async move {
-            let request = ListOperationsRequest { limit, running };
+            let request = ListOperationsRequest { limit, running, batch: String::new() };
             Ok(OperationServiceClient::new(channel).list(request).await?.into_inner())
         })
         .await?;

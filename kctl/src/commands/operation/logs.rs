@@ -4,6 +4,7 @@ use kctl_shared::proto::v1::{OperationView, StepView};
 use prost_types::Timestamp;
 use serde::Serialize;
 
+use super::several;
 use crate::commands::Verb;
 use crate::fail::Outcome;
 use crate::output::time;
@@ -23,8 +24,11 @@ struct Line {
 }
 
 pub async fn run(verb: &Verb, id: &str, node: Option<&str>) -> Outcome {
-    let view = super::get(verb, id).await?;
-    let lines: Vec<_> = lines(&view).into_iter().filter(|l| node.is_none_or(|n| l.node == n)).collect();
+    let views = several::find(verb, id).await?;
+    let mut lines: Vec<_> = views.iter().flat_map(|view| lines(view, views.len() > 1)).collect();
+    lines.retain(|l| node.is_none_or(|n| l.node == n));
+    // Stable: what happened in one moment stays in the order of the steps.
+    lines.sort_by_key(|l| l.at.map(|t| (t.seconds, t.nanos)));
     verb.printer.many(
         &lines,
         |line| line.what.clone(),
@@ -43,7 +47,8 @@ fn dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }
 
-fn lines(view: &OperationView) -> Vec<Line> {
+/// `named`: each says of which plugin it is.
+fn lines(view: &OperationView, named: bool) -> Vec<Line> {
     let line = |at: Option<Timestamp>, step: &str, node: &str, what: &str, code: &str, message: &str| Line {
         at,
         node: node.into(),
@@ -55,7 +60,7 @@ fn lines(view: &OperationView) -> Vec<Line> {
     let what = format!("{} {} {}", view.kind, view.plugins.join(","), view.version);
     let mut lines = vec![line(view.created_at, "", "", what.trim(), "", &view.reason)];
     for step in &view.steps {
-        let title = title(step);
+        let title = if named { format!("{} {}", view.plugins.join(","), title(step)) } else { title(step) };
         for node in &step.nodes {
             if node.started_at.is_some() {
                 lines.push(line(node.started_at, &title, &node.node, "begins", "", ""));
@@ -82,8 +87,6 @@ fn lines(view: &OperationView) -> Vec<Line> {
         let (code, message) = view.error.as_ref().map_or(("", ""), |e| (e.code.as_str(), e.message.as_str()));
         lines.push(line(view.finished_at, "", "", &view.phase, code, message));
     }
-    // Stable: what happened in one moment stays in the order of the steps.
-    lines.sort_by_key(|l| l.at.map(|t| (t.seconds, t.nanos)));
     lines
 }
 

@@ -6,7 +6,7 @@ use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
 use kctl_shared::proto::v1::{ExcuseRequest, OperationView, RetryRequest, StepInRequest};
 use tonic::{Response, Status};
 
-use super::describe;
+use super::{describe, several};
 use crate::cli::{FollowArgs, StepInArgs};
 use crate::client::Connection;
 use crate::commands::Verb;
@@ -77,7 +77,8 @@ pub async fn abort(verb: &Verb, args: FollowArgs) -> Outcome {
 
 fn told(verb: &Verb, view: &OperationView, args: &StepInArgs, what: &str) -> Outcome {
     verb.printer.one(view, &view.id, || {
-        if args.dry_run { describe(view) } else { format!("operation {} {what}\n", view.id) }
+        let named = if view.batch == args.id { "batch" } else { "operation" };
+        if args.dry_run { describe(view) } else { format!("{named} {} {what}\n", args.id) }
     })
 }
 
@@ -85,11 +86,11 @@ async fn follow(verb: &Verb, view: OperationView, args: &FollowArgs, what: &str)
     if args.detach || args.step_in.dry_run {
         return told(verb, &view, &args.step_in, what);
     }
-    let view =
-        progress::follow(&verb.client, &view.id, args.progress, args.timeout, progress::is_done).await?;
-    verb.printer.one(&view, &view.id, || describe(&view))?;
-    if what == "called off" && view.phase == "Aborted" {
+    let views = several::find(verb, &args.step_in.id).await?;
+    let views = several::follow(verb, &views, args.progress, args.timeout, progress::is_done).await?;
+    several::show(verb, &args.step_in.id, &views)?;
+    if what == "called off" && views.iter().all(|view| view.phase == "Aborted") {
         return Ok(());
     }
-    progress::verdict(&view)
+    progress::verdicts(&views)
 }

@@ -78,10 +78,9 @@ pub(super) fn register_node(
         }
     }
     let joined = known.is_none();
+    let turns = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api);
     // Those with an Admin API look for what is left over.
-    let looks = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api)
-        && state.groups.get(&group).is_some_and(|g| !g.leftovers.is_empty());
-    let serves = known.is_some_and(|k| !k.facts.has_admin_api) && facts.has_admin_api;
+    let looks = turns && state.groups.get(&group).is_some_and(|g| !g.leftovers.is_empty());
     // One copy of the name for all its nodes.
     let shared = state.groups.get_key_value(&group).map(|(known, _)| known.clone());
     let group = shared.unwrap_or(group);
@@ -96,9 +95,9 @@ pub(super) fn register_node(
     if looks || joined {
         state.generation = at.index;
     }
-    if serves {
+    if turns {
         let removals = state.operations.values_mut().filter(|o| o.kind == OperationKind::Remove);
-        removals.filter(|o| !o.phase.has_ended()).for_each(|o| put_first(o, &state.nodes, &id));
+        removals.filter(|o| !o.phase.has_ended()).for_each(|o| reorder(o, &state.nodes, &id));
     }
     if joined {
         state.groups.entry(group.clone()).or_default();
@@ -129,19 +128,41 @@ pub(super) fn approve(
     Ok(vec![Event::NodeApproved { node }])
 }
 
-/// A node turned out to have an Admin API, as when its agent was there before its Kong: in a removal it drops the plugin
-/// before all that have none and have not begun.
-fn put_first(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
-    let plain = |id: &NodeId| nodes.get(id).is_some_and(|n| !n.facts.has_admin_api);
-    let waits = |s: &Step| s.kind == StepKind::Disable && !s.is_over() && s.started_at.is_none();
-    let first = operation.steps.iter().position(|s| waits(s) && s.nodes.keys().any(plain));
-    let named = operation.steps.iter().rposition(|s| waits(s) && s.nodes.contains_key(node));
-    if let (Some(first), Some(named)) = (first, named)
-        && first <= named
-    {
-        operation.steps[named].nodes.remove(node);
-        let own = Step::new(StepKind::Disable, operation.steps[first].wave, [node.clone()]);
-        operation.steps.insert(first, own);
+/// A node turned out to have an Admin API, as when its agent was there before its Kong, or to have none any more, as when
+/// another machine has its name. A removal takes a plugin from Admin APIs, which take entities of it, first, and gives it
+/// back to them last: as far as steps have not begun, the node goes where it belongs now.
+fn reorder(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
+    let admin = |id: &NodeId| nodes.get(id).is_some_and(|n| n.facts.has_admin_api);
+    for (kind, admins_first) in [(StepKind::Disable, true), (StepKind::Restore, false)] {
+        let open = |s: &Step| s.kind == kind && !s.is_over();
+        let waits = |s: &Step| s.nodes.get(node).is_some_and(|n| n.grant.is_none() && n.verdict.is_none());
+        let Some(from) = operation.steps.iter().rposition(|s| open(s) && waits(s)) else { continue };
+        let early = |id: &NodeId| admin(id) == admins_first;
+        let others = |s: &Step, wanted| s.nodes.keys().any(|id| id != node && early(id) == wanted);
+        if early(node) {
+            let begun = |s: &Step| s.started_at.is_some();
+            let first = operation.steps.iter().position(|s| open(s) && !begun(s) && others(s, false));
+            if let Some(first) = first.filter(|first| *first <= from) {
+                operation.steps[from].nodes.remove(node);
+                let own = Step::new(kind, operation.steps[first].wave, [node.clone()]);
+                operation.steps.insert(first, own);
+            }
+        } else {
+            let last = operation.steps.iter().rposition(|s| open(s) && others(s, true));
+            if let Some(last) = last.filter(|last| from <= *last) {
+                operation.steps[from].nodes.remove(node);
+                stand_behind(operation, last, node);
+            }
+        }
+    }
+}
+
+/// Names the node behind a step: in the next one of its kind, or in one of its own.
+fn stand_behind(operation: &mut Operation, at: usize, node: &NodeId) {
+    let (kind, wave) = (operation.steps[at].kind, operation.steps[at].wave);
+    match operation.steps.get_mut(at + 1).filter(|next| next.kind == kind) {
+        Some(next) => drop(next.nodes.insert(node.clone(), Arc::default())),
+        None => operation.steps.insert(at + 1, Step::new(kind, wave + 1, [node.clone()])),
     }
 }
 
@@ -168,8 +189,7 @@ pub(super) fn include(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>,
         let step = &operation.steps[at];
         // Nodes of a step go in any order, and no node drops the plugin before an Admin API that takes entities of it.
         if *kind == StepKind::Disable && !admin(node) && step.nodes.keys().any(admin) {
-            let own = Step::new(*kind, step.wave + 1, [node.clone()]);
-            operation.steps.insert(at + 1, own);
+            stand_behind(operation, at, node);
         } else {
             operation.steps[at].nodes.insert(node.clone(), Arc::default());
         }

@@ -255,18 +255,43 @@ fn a_decision_that_comes_late_lets_no_held_node_act_and_nobody_twice() {
     assert_eq!(world.try_propose(late(&world, 3)).unwrap_err(), "SUPERSEDED");
 }
 
+/// The nodes of an operation's steps of a kind, in order; each of the nine once.
+fn order(world: &World, kind: StepKind) -> Vec<Vec<NodeId>> {
+    let steps = world.operation().steps.iter().filter(|s| s.kind == kind && !s.is_over());
+    let order: Vec<Vec<_>> = steps.map(|s| s.nodes.keys().cloned().collect()).collect();
+    assert_eq!(order.iter().flatten().count(), 9, "{order:?}");
+    order
+}
+
 #[test]
-fn a_node_that_turns_out_to_have_an_admin_api_drops_a_plugin_before_those_without() {
+fn a_node_that_turns_out_to_have_an_admin_api_or_none_takes_its_place_in_a_removal() {
     let mut world = World::new(3, 9);
     world.install("1.0.0");
     world.heal();
     world.remove();
-    world.turns_out_to_have_an_admin_api(&node(5));
-    let steps = world.operation().steps.iter().filter(|s| s.kind == StepKind::Disable);
-    let order: Vec<Vec<_>> = steps.map(|s| s.nodes.keys().cloned().collect()).collect();
-    let wave = |n: usize| order.iter().position(|nodes| nodes.contains(&node(n))).unwrap();
-    assert!(wave(5) < wave(2).min(wave(8)), "{order:?}");
-    assert_eq!(order.iter().flatten().count(), 9, "{order:?}");
+    world.turns_out(&node(5), true);
+    world.turns_out(&node(0), false);
+    let disabled = order(&world, StepKind::Disable);
+    let wave = |n: usize| disabled.iter().position(|nodes| nodes.contains(&node(n))).unwrap();
+    let admins = [1, 3, 4, 5, 6, 7].map(wave).into_iter().max().unwrap();
+    assert!(admins < [0, 2, 8].map(wave).into_iter().min().unwrap(), "{disabled:?}");
+
+    world.run_until("all have dropped it", |w| {
+        w.operation()
+            .steps
+            .iter()
+            .all(|s| s.kind != StepKind::Disable || s.verified_nodes().count() == s.nodes.len())
+    });
+    world.abort().unwrap();
+    world.turns_out(&node(0), true);
+    world.turns_out(&node(5), false);
+    let restored = order(&world, StepKind::Restore);
+    let wave = |n: usize| restored.iter().position(|nodes| nodes.contains(&node(n))).unwrap();
+    let admins = [0, 1, 3, 4, 6, 7].map(wave).into_iter().min().unwrap();
+    assert!(admins > [2, 5, 8].map(wave).into_iter().max().unwrap(), "{restored:?}");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Compensated);
+    world.remove();
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
 }

@@ -146,10 +146,10 @@ impl World {
         assert!(self.propose(Command::RegisterNode { node, group, nonce: "n".into(), boot: 1, facts }));
     }
 
-    /// Its Kong runs at last, and has an Admin API.
-    pub fn turns_out_to_have_an_admin_api(&mut self, node: &NodeId) {
+    /// Its Kong runs at last, or runs with another configuration.
+    pub fn turns_out(&mut self, node: &NodeId, has_admin_api: bool) {
         let record = self.state.nodes[node].clone();
-        let facts = NodeFacts { has_admin_api: true, ..record.facts };
+        let facts = NodeFacts { has_admin_api, ..record.facts };
         let (node, group, nonce, boot) = (node.clone(), record.group, record.nonce, record.boot);
         assert!(self.propose(Command::RegisterNode { node, group, nonce, boot, facts }));
     }

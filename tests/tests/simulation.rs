@@ -1,7 +1,8 @@
 //! The whole product, simulated: the functions that the executables run, in a world that loses, repeats, reorders and
 //! delays, kills and deposes. One seed is one run.
 //!
-//! `KCTL_SIM_SEED=N` runs that one alone and prints its last events; `KCTL_SIM_SCHEDULES=N` says how many.
+//! `KCTL_SIM_SEED=N` runs that one alone and prints its last events; `KCTL_SIM_SCHEDULES=N` says how many,
+//! `KCTL_SIM_FROM=N` from which seed on.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -43,9 +44,15 @@ use laws::Law;
 use rand::RngExt as _;
 use world::World;
 
+/// Small things come and go a million times.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SCHEDULES: u64 = 2_000;
 /// Schedules that break a law until no more are looked for: a night's run tells of more than the first.
 const ENOUGH: usize = 10;
+/// How often a long run says how far it is.
+const REPORT: u64 = 50_000;
 /// Events before the faults stop.
 const CHAOS: std::ops::Range<u64> = 250..700;
 
@@ -117,7 +124,9 @@ fn replay(seed: u64, law: &Law) -> String {
 #[test]
 fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
     let one = number("KCTL_SIM_SEED");
-    let seeds = one.map_or(0..number("KCTL_SIM_SCHEDULES").unwrap_or(SCHEDULES), |seed| seed..seed + 1);
+    let from = one.or(number("KCTL_SIM_FROM")).unwrap_or_default();
+    let count = if one.is_some() { 1 } else { number("KCTL_SIM_SCHEDULES").unwrap_or(SCHEDULES) };
+    let seeds = from..from + count;
     let (begun, schedules) = (Instant::now(), seeds.end - seeds.start);
     let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(BTreeMap::new());
@@ -127,6 +136,9 @@ fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 return (events, least, counts);
+            }
+            if seed > seeds.start && (seed - seeds.start).is_multiple_of(REPORT) {
+                println!("{} schedules, {:.0} s", seed - seeds.start, begun.elapsed().as_secs_f64());
             }
             let run = run(seed, false);
             if let Some(law) = run.violated {

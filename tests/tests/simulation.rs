@@ -142,6 +142,8 @@ fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
             }
             let run = run(seed, false);
             if let Some(law) = run.violated {
+                // At once: a long run may be cut short.
+                println!("seed {seed} violates {}: {}", law.name, law.detail);
                 let mut failed = failed.lock().unwrap();
                 failed.insert(seed, law);
                 if failed.len() >= ENOUGH {

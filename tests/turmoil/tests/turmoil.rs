@@ -2,7 +2,7 @@
 //! again, while people install, upgrade, configure and remove plugins. One seed is one run.
 //!
 //! `KCTL_TURMOIL_SEED=N` plays that one alone and prints what happened (`KCTL_LOG` shows what the product logs);
-//! `KCTL_TURMOIL_SEEDS=N` says how many.
+//! `KCTL_TURMOIL_SEEDS=N` says how many, `KCTL_TURMOIL_FROM=N` from which on.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -16,6 +16,8 @@ use kctl_turmoil::chaos::WANTED;
 use kctl_turmoil::run::Outcome;
 
 const SEEDS: u64 = 10;
+/// How often a long run says how far it is.
+const REPORT: u64 = 500;
 /// What is expected to happen somewhere in so many runs.
 const MANY: u64 = 100;
 /// What people get done, besides the faults.
@@ -51,8 +53,9 @@ fn replay(seed: u64) -> String {
 #[test]
 fn whatever_happens_no_invariant_breaks_and_everything_converges() {
     let one = number("KCTL_TURMOIL_SEED");
-    let seeds = one.map_or(0..number("KCTL_TURMOIL_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
-    let (begun, count) = (Instant::now(), seeds.end - seeds.start);
+    let from = one.or(number("KCTL_TURMOIL_FROM")).unwrap_or_default();
+    let count = if one.is_some() { 1 } else { number("KCTL_TURMOIL_SEEDS").unwrap_or(SEEDS) };
+    let (begun, seeds) = (Instant::now(), from..from + count);
     let next = AtomicU64::new(seeds.start);
     let counts = Mutex::new(BTreeMap::<String, u64>::new());
     let failed = Mutex::new(Vec::<(u64, Outcome)>::new());
@@ -62,13 +65,18 @@ fn whatever_happens_no_invariant_breaks_and_everything_converges() {
             if seed >= seeds.end {
                 return;
             }
+            if seed > seeds.start && (seed - seeds.start).is_multiple_of(REPORT) {
+                println!("{} seeds, {:.0} s", seed - seeds.start, begun.elapsed().as_secs_f64());
+            }
             let outcome = run(seed, one.is_some());
             {
                 let mut counts = counts.lock().unwrap();
                 outcome.counts.iter().for_each(|(what, n)| *counts.entry(what.clone()).or_default() += n);
                 *counts.entry("seconds of the runs".into()).or_default() += outcome.lasted_ms / 1_000;
             }
-            if outcome.violated.is_some() {
+            if let Some(violated) = &outcome.violated {
+                // At once: a long run may be cut short.
+                println!("seed {seed} violates {violated}");
                 failed.lock().unwrap().push((seed, outcome));
             }
         }

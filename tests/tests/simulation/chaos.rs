@@ -317,7 +317,9 @@ impl World {
         self.count(how);
         let former = self.leader;
         self.leader = (former + self.rng.random_range(1..3)) % 3;
-        if !unawares {
+        if unawares {
+            self.members[former].deposed_at.get_or_insert(self.now);
+        } else {
             self.members[former].step_down();
         }
         let (upto, now) = (self.log.len(), self.now);

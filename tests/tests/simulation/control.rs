@@ -24,6 +24,8 @@ pub struct Member {
     pub inventory: Inventory,
     /// Takes itself for the leader.
     pub leads: bool,
+    /// Another one leads since then.
+    pub deposed_at: Option<Timestamp>,
     /// What its clock is ahead.
     pub ahead_ms: u64,
     pub sessions: BTreeMap<NodeId, Served>,
@@ -79,6 +81,7 @@ impl Member {
             state: ClusterState::default(),
             inventory: Inventory::default(),
             leads: false,
+            deposed_at: None,
             ahead_ms: 0,
             sessions: BTreeMap::new(),
             planning: None,
@@ -105,6 +108,7 @@ impl Member {
 
     pub fn lead(&mut self, now: Timestamp) {
         self.leads = true;
+        self.deposed_at = None;
         self.planning = None;
         self.sessions.clear();
         self.heard.clear();
@@ -187,6 +191,9 @@ impl Member {
     }
 
     pub fn beat(&mut self, who: &Who, now: Timestamp) -> bool {
+        if self.deposed_at.is_some_and(|at| at.plus_ms(UNAWARE) < now) {
+            return false;
+        }
         let at = self.clock(now);
         match self.sessions.get(&who.node).filter(|s| s.session == who.session) {
             Some(served) => {
@@ -230,3 +237,6 @@ pub fn stamped(entry: &Entry, index: u64) -> impl Iterator<Item = (LogStamp, Com
 }
 
 pub const LEASE: u64 = LEASE_MS;
+/// For so long a deposed leader renews leases: it is without a majority before another one leads, and sees that within an
+/// election timeout.
+const UNAWARE: u64 = 2_000;

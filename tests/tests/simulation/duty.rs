@@ -159,6 +159,9 @@ impl World {
             return;
         };
         self.cut_off(id);
+        // It starts with a number that it had before: what is remembered of that start must not count for this one.
+        let (leader, now) = (self.leader, self.now);
+        self.members[leader].lead(now);
         self.ghost.forget(&record.nonce);
         let used = in_use(&self.entities);
         let Some(node) = self.nodes.get_mut(id) else { return };
@@ -189,8 +192,12 @@ impl World {
         let says = |c: &Command| match c {
             Command::Settle { verdicts, .. } => verdicts.contains_key(id),
             Command::RegisterNode { node, .. } => node == id,
+            Command::ChangeNode { node, change, .. } => {
+                node == id && matches!(change, NodeChange::Forget { .. } | NodeChange::Readmit { .. })
+            }
             _ => false,
         };
+        self.members.iter().for_each(|member| member.inventory.admit(id));
         while let Some(index) = self.proposals.iter().position(|p| p.commands.iter().any(says)) {
             self.lose(index);
         }
@@ -233,11 +240,12 @@ impl World {
             let process = nodes.get(id).and_then(|n| n.agent.process.as_ref());
             process.is_some_and(|p| {
                 let spec = p.record.spec.iter().flat_map(|s| &s.plugins);
-                spec.into_iter().any(|(name, s)| p.record.attempts.failure(name, s.grant).is_some())
+                let mut at_rest = spec.filter(|(_, s)| s.operation.is_empty());
+                at_rest.any(|(name, s)| p.record.attempts.failure(name, s.grant).is_some())
             })
         };
-        let leaving = self.truth.nodes.iter().filter(|(_, n)| n.leaving.is_some());
-        let stuck: Vec<_> = leaving.map(|(id, _)| id.clone()).filter(failed).collect();
+        // What an operation asks for fails the operation; what a node should be at rest is for people to have tried again.
+        let stuck: Vec<_> = self.truth.nodes.keys().filter(|id| failed(id)).cloned().collect();
         stuck.iter().for_each(|id| self.say_of(leader, id, "tried again", NodeChange::Reconcile));
         // What was removed meanwhile is in nobody's spec any more, so that no agent takes it away.
         let stale = |id: &NodeId, machine: &Machine| {

@@ -297,8 +297,14 @@ fn lacking<'a>(operation: &Operation, seen: &'a Seen<'_>) -> impl Iterator<Item 
     let kinds = [StepKind::Disable, StepKind::Enable];
     let (touched, plugin) = (operation.touched(&kinds), operation.plugin.clone());
     let lacks = move |m: &Machine| m.up && !m.loaded.contains_key(&plugin);
+    // Who is let in when no step is left that would wait for it is given the plugin while entities come back.
+    let late = move |n: &NodeId| {
+        let entries = || operation.steps.iter().filter_map(|s| Some((s, s.nodes.get(n)?)));
+        let since = seen.truth.nodes.get(n).map(|record| record.since);
+        since > entries().filter_map(|(_, entry)| entry.grant).max() && entries().all(|(s, _)| s.is_over())
+    };
     let known = seen.machines.iter().filter(|(n, m)| seen.is_known(n, m));
-    known.filter(move |(n, m)| touched.contains(**n) && lacks(m)).map(|(n, _)| *n)
+    known.filter(move |(n, m)| touched.contains(**n) && lacks(m) && !late(n)).map(|(n, _)| *n)
 }
 
 /// An entity is there again: a node without the plugin would take no change of any plugin from here on.

@@ -160,6 +160,7 @@ impl World {
         let agent = Agent::new(&id, self.serial());
         let mut machine = Machine::new(admin);
         machine.drains = self.rng.random_bool(0.3);
+        machine.is_strange = self.truth.nodes.contains_key(&id);
         let node = Node { machine, agent, session: None, memory: None, beat_at: Timestamp(0) };
         self.say(|| format!("{id} joins, Admin API: {admin}"));
         self.nodes.insert(id, node);

@@ -25,6 +25,7 @@ use kctl_shared::spec::{Grant, PluginStatus};
 use kctl_shared::time::Timestamp;
 
 use crate::state::command::Command;
+use crate::state::fence;
 use crate::state::model::ClusterState;
 use crate::state::operation::{Operation, OperationId, OperationKind, Phase, Step, StepKind, Verdict};
 use barrier::Judgement;
@@ -209,6 +210,9 @@ impl<'a> Round<'a> {
             operation: self.operation.id.clone(),
             from: self.operation.cursor,
             summary: barrier::summary(self.operation, step),
+            scanned: Some(
+                fence::grant(self.state, self.operation, self.operation.cursor).unwrap_or_default(),
+            ),
         })
     }
 

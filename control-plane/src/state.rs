@@ -16,6 +16,7 @@ pub mod window;
 
 mod catalogue;
 mod entities;
+pub(crate) mod fence;
 mod fleet;
 pub(crate) mod grouping;
 pub mod history;
@@ -69,8 +70,8 @@ pub fn apply_by(
         Command::Settle { operation, step, verdicts } => {
             progress::settle(state, at, &operation, step, verdicts)
         }
-        Command::AdvanceCursor { operation, from, summary } => {
-            progress::advance(state, at, &operation, from, summary)
+        Command::AdvanceCursor { operation, from, summary, scanned } => {
+            progress::advance(state, at, &operation, from, summary, scanned)
         }
         Command::Reroute { operation, from, phase, error, steps } => {
             progress::reroute(state, at, &operation, from, phase, error, steps)

@@ -13,6 +13,7 @@ use kctl_shared::time::Timestamp;
 use super::fleet::{GRACE_MS, Liveness};
 use super::walk::Place;
 use super::{Round, WaitingOn, limits};
+use crate::state::fence;
 use crate::state::model::Target;
 use crate::state::operation::{NodeStep, Operation, RETRY_MS, Step, StepKind, Verdict};
 
@@ -172,12 +173,7 @@ pub(crate) fn before_passing(round: &Round<'_>, step: &Step) -> Option<Vec<Waiti
     let operation = round.operation;
     let next = operation.steps.get(operation.cursor + 1)?;
     let settled = step.nodes.values().filter_map(|n| n.finished_at).max().unwrap_or_default();
-    // While a node with an Admin API is left, entities may still come. Which have one may have changed since the step
-    // before: so this is looked at before each step without any, and not only before the first.
-    let admin = |node| round.state.nodes.get(node).is_some_and(|r| r.facts.has_admin_api);
-    if next.kind != StepKind::Purge && next.nodes.keys().any(admin) {
-        return None;
-    }
+    fence::grant(round.state, operation, operation.cursor)?;
     if let Some(waiting) = super::detach::fence(round, settled).filter(|_| !mutant::is("skip-f2")) {
         return Some(vec![waiting]);
     }

@@ -118,6 +118,7 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
         operation: operation.id.clone(),
         from: operation.cursor,
         summary: format!("{} deleted, 0 references left (checked twice)", operation.entities.len()),
+        scanned: None,
     })
 }
 

@@ -190,7 +190,7 @@ fn of(command: &Command) -> Draft {
         Command::Settle { operation, step, verdicts } => {
             plain("operation.settle", on(operation), format!("step {step}: {}", list(verdicts.keys())))
         }
-        Command::AdvanceCursor { operation, from, summary } => {
+        Command::AdvanceCursor { operation, from, summary, .. } => {
             plain("operation.advance", on(operation), format!("step {from} is over {summary}"))
         }
         Command::Reroute { operation, from, phase, error, .. } => {

@@ -45,7 +45,15 @@ pub enum Command {
     /// What became of nodes of the current step, as their agents proved it.
     Settle { operation: OperationId, step: usize, verdicts: BTreeMap<NodeId, Verdict> },
     /// The barrier after step `from` is passed.
-    AdvanceCursor { operation: OperationId, from: usize, summary: String },
+    AdvanceCursor {
+        operation: OperationId,
+        from: usize,
+        summary: String,
+        /// The applier's grant whose scan found nothing that refers to the plugin, where the barrier asks for that; `None`
+        /// in logs of before it was said.
+        #[serde(default)]
+        scanned: Option<Grant>,
+    },
     /// Interrupts the current step and goes on with other steps: a rollback, or a removal that must detach again.
     Reroute { operation: OperationId, from: usize, phase: Phase, error: Option<Failure>, steps: Vec<Step> },
     /// Chooses the node that works on plugin entities in place of the applier that has this grant.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
-use kctl_shared::spec::Failure;
+use kctl_shared::spec::{Failure, Grant};
 
 use super::batch;
 use super::command::{Event, LogStamp, Rejection};
-use super::entities;
 use super::intervene;
 use super::model::ClusterState;
 use super::operation::{Operation, OperationKind, Phase, RETRY_MS, Step, StepKind, StepPhase, Verdict};
+use super::{entities, fence};
 
 fn superseded(id: &str, why: &str) -> Rejection {
     Rejection::new("SUPERSEDED", format!("operation {id}: {why}"))
@@ -149,6 +149,7 @@ pub(super) fn advance(
     id: &str,
     from: usize,
     summary: String,
+    scanned: Option<Grant>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, from)?;
     let step = &operation.steps[from];
@@ -170,6 +171,7 @@ pub(super) fn advance(
         return Err(superseded(id, &format!("{} began with it and is not as far", other.id)));
     }
     guard_order(operation, from)?;
+    fence::check(state, operation, from, scanned)?;
     if step.kind == StepKind::Attach {
         return Err(superseded(id, "what was re-created has to be told"));
     }

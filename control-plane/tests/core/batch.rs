@@ -125,7 +125,7 @@ impl Together {
 
     fn advance(&mut self, plugin: &str) -> Result<(), String> {
         let (operation, from) = (self.of(plugin).id.clone(), self.of(plugin).cursor);
-        self.propose(Command::AdvanceCursor { operation, from, summary: String::new() })
+        self.propose(Command::AdvanceCursor { operation, from, summary: String::new(), scanned: None })
     }
 
     /// Up to its last step, the nodes of which are verified.

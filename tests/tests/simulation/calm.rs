@@ -82,12 +82,20 @@ impl World {
             self.truth.live_operations().map(|o| (o.id.clone(), o.kind, o.phase, o.cursor)).collect();
         let differs: Vec<_> = self.nodes.keys().filter_map(|n| self.differs(n)).collect();
         let waiting = &self.members[self.leader].waiting;
+        let says = self.members[self.leader].inventory.with(|fleet| {
+            let each =
+                fleet.reports.iter().flat_map(|(node, r)| r.status.plugins.iter().map(move |p| (node, p)));
+            let why = each.filter_map(|(node, (plugin, s))| {
+                Some(format!("{node} {plugin} {}", s.waiting.as_ref().or(s.failure.as_ref())?.code))
+            });
+            why.collect::<Vec<_>>()
+        });
         let down =
             self.nodes.iter().filter(|(_, n)| !n.machine.up).map(|(id, n)| format!("{id}: {:?}", n.machine));
         let down: Vec<_> = down.collect();
         Err(Law::new(
             "converges",
-            format!("live {live:?}, waiting on {waiting:?}, {differs:?}, down {down:?}"),
+            format!("live {live:?}, waiting on {waiting:?}, nodes wait {says:?}, {differs:?}, down {down:?}"),
         ))
     }
 

@@ -159,9 +159,7 @@ impl World {
             return;
         };
         self.cut_off(id);
-        // It starts with a number that it had before: what is remembered of that start must not count for this one.
-        let (leader, now) = (self.leader, self.now);
-        self.members[leader].lead(now);
+        self.members[self.leader].silence(id, record.boot, self.now);
         self.ghost.forget(&record.nonce);
         let used = in_use(&self.entities);
         let Some(node) = self.nodes.get_mut(id) else { return };

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kctl_control_plane::state::duty::NodeChange;
 use kctl_control_plane::state::operation::{
-    Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict,
+    NodeStep, Operation, OperationKind, Phase, Step, StepKind, StepPhase, Verdict,
 };
 use kctl_control_plane::state::{ClusterState, Command, invariants};
 use kctl_shared::name::{NodeId, PluginName};
@@ -247,7 +247,9 @@ impl Ghost {
                     if machine.admin {
                         self.dropped.insert(plugin.clone(), self.moment);
                     }
-                    dropped(node, plugin, proven.listed.contains_key(plugin), &self.admins, seen)?;
+                    if proven.listed.contains_key(plugin) {
+                        dropped(node, plugin, following, &self.admins, seen)?;
+                    }
                 }
                 Ok(())
             }
@@ -256,23 +258,21 @@ impl Ghost {
     }
 }
 
-/// A running plugin is not loaded any more after a reload.
+/// A plugin that was proven to run is not loaded any more after a reload that `following` asked for, the generation of
+/// the agent's spec.
 fn dropped(
     node: &NodeId,
     plugin: &PluginName,
-    proven: bool,
+    following: u64,
     admins: &BTreeMap<String, BTreeSet<NodeId>>,
     seen: &Seen<'_>,
 ) -> Judged {
-    if !proven {
-        return Ok(());
-    }
     let operation = seen.latest(plugin);
     let detached =
         |o: &Operation| o.steps.iter().any(|s| s.kind == StepKind::Detach && s.phase == StepPhase::Done);
-    // What its predecessor proved is asked for again: until then it is as before the operation.
-    let withdrawn =
-        |s: &Step| s.kind == StepKind::Enable && s.nodes.get(node).is_some_and(|n| n.grant.is_none());
+    // What its predecessor proved is asked for again: until it hears of that it is as before the operation.
+    let anew = |n: &NodeStep| n.grant.is_none_or(|g| g.index > following);
+    let withdrawn = |s: &Step| s.kind == StepKind::Enable && s.nodes.get(node).is_some_and(|n| anew(n));
     let allowed = operation.is_none_or(|o| match o.kind {
         OperationKind::Remove => detached(o) && o.phase != Phase::Compensated,
         _ => matches!(o.phase, Phase::RollingBack | Phase::Failed) || o.steps.iter().any(withdrawn),

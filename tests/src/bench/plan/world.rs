@@ -147,7 +147,7 @@ fn install(number: usize, nodes: usize) -> impl Iterator<Item = Vec<Command>> {
             [
                 dispatch(number, nodes, step),
                 Command::Settle { operation: id.clone(), step, verdicts },
-                Command::AdvanceCursor { operation: id.clone(), from: step, summary },
+                Command::AdvanceCursor { operation: id.clone(), from: step, summary, scanned: None },
             ]
         }
     });

@@ -148,15 +148,6 @@ impl Member {
         Ok(plan.commands)
     }
 
-    /// What the node said last says nothing any more; nobody would have waited with a decision until now.
-    pub fn silence(&self, node: &NodeId, boot: u64, now: Timestamp) {
-        let at = self.clock(now);
-        if let Ok((ticket, _)) = self.inventory.open(node.clone(), boot, String::new(), at) {
-            self.inventory.ingest(&ticket, NodeStatus::default(), at);
-            self.inventory.close(&ticket);
-        }
-    }
-
     /// Why the agent is not taken for the one that is known, if so; it waits to be let in.
     pub fn refuses(&self, who: &Who, generation: u64, now: Timestamp) -> Option<Why> {
         let connected = self.inventory.is_connected(&who.node);

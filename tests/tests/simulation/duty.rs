@@ -159,7 +159,6 @@ impl World {
             return;
         };
         self.cut_off(id);
-        self.members[self.leader].silence(id, record.boot, self.now);
         self.ghost.forget(&record.nonce);
         let used = in_use(&self.entities);
         let Some(node) = self.nodes.get_mut(id) else { return };
@@ -190,12 +189,8 @@ impl World {
         let says = |c: &Command| match c {
             Command::Settle { verdicts, .. } => verdicts.contains_key(id),
             Command::RegisterNode { node, .. } => node == id,
-            Command::ChangeNode { node, change, .. } => {
-                node == id && matches!(change, NodeChange::Forget { .. } | NodeChange::Readmit { .. })
-            }
             _ => false,
         };
-        self.members.iter().for_each(|member| member.inventory.admit(id));
         while let Some(index) = self.proposals.iter().position(|p| p.commands.iter().any(says)) {
             self.lose(index);
         }

@@ -44,16 +44,18 @@ async fn get(verb: &Verb, id: &str) -> Outcome<OperationView> {
     Ok(view.await?)
 }
 
+async fn listed(verb: &Verb, request: ListOperationsRequest) -> Outcome<Vec<OperationView>> {
+    let answer = verb.client.call(|channel| {
+        let request = request.clone();
+        async move { Ok(OperationServiceClient::new(channel).list(request).await?.into_inner()) }
+    });
+    Ok(answer.await?.operations)
+}
+
 async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
-    let answer = verb
-        .client
-        .call(|channel| async move {
-            let request = ListOperationsRequest { limit, running, batch: String::new() };
-            Ok(OperationServiceClient::new(channel).list(request).await?.into_inner())
-        })
-        .await?;
+    let operations = listed(verb, ListOperationsRequest { limit, running, batch: String::new() }).await?;
     verb.printer.many(
-        &answer.operations,
+        &operations,
         |o| o.id.clone(),
         |wide| {
             let mut head: Vec<String> =
@@ -76,7 +78,7 @@ async fn list(verb: &Verb, limit: u32, running: bool) -> Outcome {
                 }
                 row
             };
-            std::iter::once(head).chain(answer.operations.iter().map(row)).collect()
+            std::iter::once(head).chain(operations.iter().map(row)).collect()
         },
     )
 }

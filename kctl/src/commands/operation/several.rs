@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use kctl_shared::proto::v1::operation_service_client::OperationServiceClient;
 use kctl_shared::proto::v1::{ListOperationsRequest, OperationView};
 use serde_json::json;
 
-use super::{describe, get};
+use super::{describe, get, listed};
 use crate::cli::ProgressStyle;
 use crate::commands::Verb;
 use crate::fail::{Fail, Outcome};
@@ -22,15 +21,19 @@ const LIMIT: u32 = 100;
 pub async fn find(verb: &Verb, id: &str) -> Outcome<Vec<OperationView>> {
     match get(verb, id).await {
         Err(Fail::Fault(fault)) if fault.code == "OPERATION_NOT_FOUND" => {
-            let of_batch = verb.client.call(|channel| {
-                let request = ListOperationsRequest { limit: LIMIT, running: false, batch: id.to_owned() };
-                async move { Ok(OperationServiceClient::new(channel).list(request).await?.into_inner()) }
-            });
-            let found = of_batch.await?.operations;
+            let found = of_batch(verb, id).await?;
             if found.is_empty() { Err(Fail::Fault(fault)) } else { Ok(found) }
         }
         found => Ok(vec![found?]),
     }
+}
+
+/// The operations of a batch; none when there is no such batch.
+///
+/// # Errors
+/// Those of the call.
+pub async fn of_batch(verb: &Verb, batch: &str) -> Outcome<Vec<OperationView>> {
+    listed(verb, ListOperationsRequest { limit: LIMIT, running: false, batch: batch.to_owned() }).await
 }
 
 /// Watches them until each is as `until` says; they come back in the same order.

@@ -75,9 +75,14 @@ pub async fn abort(verb: &Verb, args: FollowArgs) -> Outcome {
     follow(verb, view, &args, "called off").await
 }
 
+/// A batch was named, and the view is of the first of its operations.
+fn is_of_batch(view: &OperationView, args: &StepInArgs) -> bool {
+    view.batch == args.id
+}
+
 fn told(verb: &Verb, view: &OperationView, args: &StepInArgs, what: &str) -> Outcome {
     verb.printer.one(view, &view.id, || {
-        let named = if view.batch == args.id { "batch" } else { "operation" };
+        let named = if is_of_batch(view, args) { "batch" } else { "operation" };
         if args.dry_run { describe(view) } else { format!("{named} {} {what}\n", args.id) }
     })
 }
@@ -86,7 +91,11 @@ async fn follow(verb: &Verb, view: OperationView, args: &FollowArgs, what: &str)
     if args.detach || args.step_in.dry_run {
         return told(verb, &view, &args.step_in, what);
     }
-    let views = several::find(verb, &args.step_in.id).await?;
+    let views = if is_of_batch(&view, &args.step_in) {
+        several::of_batch(verb, &view.batch).await?
+    } else {
+        vec![view]
+    };
     let views = several::follow(verb, &views, args.progress, args.timeout, progress::is_done).await?;
     several::show(verb, &args.step_in.id, &views)?;
     if what == "called off" && views.iter().all(|view| view.phase == "Aborted") {

@@ -177,6 +177,13 @@ impl Node {
     pub fn run_by(mut self, user: u32) -> Self {
         fs::create_dir(self.prefix()).unwrap();
         std::os::unix::fs::chown(self.prefix(), Some(user), Some(user)).unwrap();
+        if std::env::var_os("KCTL_TEST_KONG").is_none() {
+            // The checkout may be closed to others. Copied by another process: one that is forked meanwhile would hold a
+            // file open for writing that is to be run.
+            let own = self.path("kong");
+            assert!(Command::new("cp").arg(&self.bin).arg(&own).status().unwrap().success());
+            self.bin = own;
+        }
         self.user = Some(user);
         self
     }

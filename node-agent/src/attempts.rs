@@ -29,7 +29,7 @@ struct Attempt {
     /// Those among them that a started Kong took.
     #[serde(default)]
     booted: Vec<Option<ReleaseRef>>,
-    /// A reload together with others was not proven: the next one is for this plugin alone, so that the right one is blamed.
+    /// A reload together with others was not proven: the next one is for as few as can be, so that the right one is blamed.
     #[serde(default)]
     alone: bool,
     #[serde(skip)]
@@ -86,9 +86,19 @@ impl Attempts {
         self.of(plugin, grant).is_some_and(|a| a.alone)
     }
 
-    /// A change of several plugins failed, and nobody knows yet over which.
-    pub fn separate(&mut self, plugin: &PluginName, grant: Grant) {
-        self.edit(plugin, grant).alone = true;
+    /// A change of these failed for good; whether all of them have failed with it. Of several, nobody knows over which:
+    /// each is tried by itself then, unless that is what was tried, as far as it can be.
+    pub fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>, failure: &Failure) -> bool {
+        let parted = plugins.iter().all(|(plugin, grant)| self.must_go_alone(plugin, *grant));
+        let failed = parted || plugins.len() == 1;
+        for (plugin, grant) in plugins {
+            if failed {
+                self.fail(plugin, *grant, failure.clone());
+            } else {
+                self.edit(plugin, *grant).alone = true;
+            }
+        }
+        failed
     }
 
     pub fn fail(&mut self, plugin: &PluginName, grant: Grant, failure: Failure) {

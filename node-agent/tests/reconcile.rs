@@ -112,7 +112,12 @@ impl Node {
 
     /// Something that nobody asked for.
     fn accident(&mut self) {
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..9) {
+            8 => {
+                // Entities come and go.
+                let used = OURS.iter().filter(|_| self.rng.random_bool(0.5)).map(|n| (*n).to_owned());
+                self.seen.kong.enabled_in_cluster = Some(used.collect());
+            }
             0 => self.seen.kong.facts.state = KongState::Down,
             1 => self.seen.kong.facts.state = KongState::Running,
             2 => self.seen.kong.facts.old_workers = 1,
@@ -160,6 +165,15 @@ impl Node {
         mended
     }
 
+    /// What entities refer to, as far as it is known.
+    fn in_use(&self) -> BTreeSet<String> {
+        self.seen.kong.enabled_in_cluster.clone().unwrap_or_default()
+    }
+
+    fn written(&self, name: &PluginName) -> bool {
+        self.seen.kong.conf_plugins.iter().flatten().any(|n| n == name.as_str())
+    }
+
     fn names(&self, name: &PluginName) -> bool {
         let listed = |list: &Option<Vec<String>>| list.iter().flatten().any(|n| n == name.as_str());
         listed(&self.seen.kong.conf_plugins) || listed(&self.seen.kong.armed_plugins)
@@ -187,7 +201,8 @@ impl Node {
                 let since = self.seen.last_reload.map(|at| self.now.since(at));
                 assert!(since.is_none_or(|ms| ms >= INTERVAL_MS), "a reload {since:?} ms after another");
                 let apart = plugins.iter().any(|(p, grant)| self.attempts.must_go_alone(p, *grant));
-                assert!(plugins.len() == 1 || !apart, "together again what failed together");
+                let missed = plugins.keys().all(|p| self.in_use().contains(p.as_str()) && !self.written(p));
+                assert!(plugins.len() == 1 || !apart || missed, "together again what failed together");
                 assert!(running, "reloads a Kong that does not run");
                 for (name, release) in &wanted.listed {
                     let stored = self.seen.stored.get(name).is_some_and(|s| s.contains(&release.placement()));
@@ -266,8 +281,15 @@ impl Node {
                 self.seen.managed.extend(plugins.keys().cloned());
                 self.seen.last_reload = Some(self.now);
                 self.reloads += 1;
-                match self.rng.random_range(0..4) {
-                    _ if luck => {
+                let stays = |name: &String| {
+                    let plugin = plugin(name);
+                    let keeps = self.written(&plugin) && !wanted.unlisted.contains(&plugin);
+                    keeps || wanted.listed.contains_key(&plugin)
+                };
+                let refused = !self.in_use().iter().all(stays);
+                let ways = if refused { 3..4 } else { 0..4 };
+                match self.rng.random_range(ways) {
+                    _ if luck && !refused => {
                         self.list(&wanted, true);
                         self.seen.proven = wanted;
                         self.seen.proof_holds = true;
@@ -276,12 +298,12 @@ impl Node {
                     }
                     // Killed after the edit.
                     0 => self.list(&wanted, false),
-                    1 => self.give_up(&plugins),
+                    1 => drop(self.attempts.give_up(&plugins, &trouble())),
                     2 => {
                         self.list(&wanted, true);
                         self.seen.proof_holds = false;
                         self.seen.put_back_due = true;
-                        self.give_up(&plugins);
+                        self.attempts.give_up(&plugins, &trouble());
                     }
                     _ => {
                         let now = self.now;
@@ -317,21 +339,18 @@ impl Node {
         }
     }
 
-    fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>) {
-        for (plugin, grant) in plugins {
-            match plugins.len() {
-                1 => self.attempts.fail(plugin, *grant, trouble()),
-                _ => self.attempts.separate(plugin, *grant),
-            }
-        }
-    }
-
     /// Nothing is in the way any more: soon there is nothing left to do, and all is as it should be.
     fn settle(&mut self) {
         self.seen.kong.facts.state = KongState::Running;
         self.seen.kong.facts.old_workers = 0;
         self.seen.hook_failure = None;
         self.spec.hold = None;
+        // Nothing is in use that the node is not to have.
+        let wanted =
+            |name: &String| self.spec.plugins.get(&plugin(name)).is_some_and(|spec| spec.enabled.is_some());
+        let used: Option<BTreeSet<String>> =
+            self.seen.kong.enabled_in_cluster.take().map(|used| used.into_iter().filter(wanted).collect());
+        self.seen.kong.enabled_in_cluster = used;
         for name in OURS {
             let grant = self.grant();
             self.spec.plugins.entry(plugin(name)).or_default().grant = grant;
@@ -391,4 +410,41 @@ fn no_history_makes_an_action_dangerous_and_every_node_settles() {
             std::panic::resume_unwind(cause);
         }
     }
+}
+
+/// Kong takes no list that lacks what is in use: of two that are missing, neither can go by itself.
+#[test]
+fn what_is_in_use_and_missing_is_listed_together_even_after_it_failed_together() {
+    let mut node = Node::new(0);
+    let names = [plugin("alpha"), plugin("beta")];
+    for name in &names {
+        let wanted = release(name.as_str(), 1);
+        let staged = BTreeSet::from([wanted.clone()]);
+        let grant = node.grant();
+        let spec = PluginSpec { grant, staged, enabled: Some(wanted), ..PluginSpec::default() };
+        node.spec.plugins.insert(name.clone(), spec);
+    }
+    node.seen.kong.enabled_in_cluster = Some(names.iter().map(ToString::to_string).collect());
+    let reload = |node: &mut Node| loop {
+        node.now = node.now.plus_ms(INTERVAL_MS);
+        match node.next() {
+            Some(Action::Enact { plugins, wanted }) => {
+                assert!(plugins.keys().eq(&names), "{plugins:?} without the other");
+                break (plugins, wanted);
+            }
+            Some(action) => node.execute(action, true),
+            None => panic!("nothing is done for what is missing"),
+        }
+    };
+    let (plugins, _) = reload(&mut node);
+    assert!(!node.attempts.give_up(&plugins, &trouble()), "each is to be tried by itself");
+    // One that was refused by itself meanwhile does not make the other wait for it, nor go without it.
+    let (alpha, grant) = plugins.iter().next().unwrap();
+    node.attempts.wait(alpha, *grant, trouble(), node.now.plus_ms(10 * INTERVAL_MS));
+    let (again, _) = reload(&mut node);
+    assert!(node.attempts.give_up(&again, &trouble()), "they cannot be parted any further");
+    for (name, grant) in &again {
+        assert_eq!(node.attempts.failure(name, *grant), Some(&trouble()));
+    }
+    assert_eq!(node.next(), None);
 }

@@ -80,15 +80,10 @@ impl Agent {
         }
     }
 
-    /// A change of one plugin failed for good; of a change of several, each is tried by itself.
     fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>, failure: &Failure) {
-        if let (1, Some((plugin, grant))) = (plugins.len(), plugins.iter().next()) {
-            return self.fail(plugin, *grant, failure.clone());
-        }
-        tracing::warn!(?plugins, %failure, "one by one now");
-        self.ledger.update("ledger.failed", |r| {
-            plugins.iter().for_each(|(plugin, grant)| r.attempts.separate(plugin, *grant));
-        });
+        let mut failed = false;
+        self.ledger.update("ledger.failed", |r| failed = r.attempts.give_up(plugins, failure));
+        tracing::warn!(?plugins, %failure, "{}", if failed { "given up" } else { "one by one now" });
     }
 
     pub(super) fn hold(&mut self, plugins: &BTreeMap<PluginName, Grant>, why: &Failure) {

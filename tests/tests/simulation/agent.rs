@@ -394,11 +394,6 @@ impl Process {
     }
 
     fn give_up(&mut self, plugins: &BTreeMap<PluginName, Grant>, code: &str) {
-        for (plugin, grant) in plugins {
-            match plugins.len() {
-                1 => self.record.attempts.fail(plugin, *grant, Failure::new(code, "made up")),
-                _ => self.record.attempts.separate(plugin, *grant),
-            }
-        }
+        self.record.attempts.give_up(plugins, &Failure::new(code, "made up"));
     }
 }

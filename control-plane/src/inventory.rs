@@ -233,7 +233,7 @@ impl Inventory {
         (report.boot, report.last_seen) = (boot, now);
         match (&report.status.task, &status.task) {
             (before, Some(task)) => {
-                let same = before.as_ref().is_some_and(|b| b.grant == task.grant);
+                let same = before.as_ref().is_some_and(|b| b.is_of_same(task));
                 let empty = task.entities.is_empty() && task.empty_in_a_row >= 2;
                 report.empty_since = empty.then(|| report.empty_since.filter(|_| same).unwrap_or(now));
             }

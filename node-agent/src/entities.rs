@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kctl_shared::digest::Digest;
 use kctl_shared::mutant;
-use kctl_shared::spec::{Entity, EntityReport, EntityTask, Failure, Grant, NodeSpec};
+use kctl_shared::spec::{Entity, EntityReport, EntityTask, Failure, NodeSpec};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,13 +44,9 @@ pub async fn run(
                 report.send_if_modified(|r| r.take().is_some());
             }
             Some(task) => {
-                let before = report.borrow().clone().filter(|r| r.grant == task.grant);
-                let mut next = before.unwrap_or_else(|| EntityReport {
-                    grant: task.grant,
-                    operation: task.operation.clone(),
-                    plugin: Some(task.plugin.clone()),
-                    ..EntityReport::default()
-                });
+                let begun = EntityReport::of(task);
+                let before = report.borrow().clone().filter(|r| r.is_of_same(&begun));
+                let mut next = before.unwrap_or(begun);
                 next.waiting = worker.round(task, &mut next).await.err();
                 report.send_replace(Some(next));
             }
@@ -71,7 +67,7 @@ struct Worker {
     /// What was handed over last, and the name it got: scanning goes on, and nothing is sent twice.
     saved: Option<(Vec<Entity>, Digest)>,
     /// What is to be re-created, by the task it was fetched for.
-    fetched: Option<(Grant, BTreeMap<String, Entity>)>,
+    fetched: Option<(EntityTask, BTreeMap<String, Entity>)>,
 }
 
 impl Worker {
@@ -120,10 +116,10 @@ impl Worker {
     ) -> Result<BTreeMap<String, Failure>, Failure> {
         let mut refused = BTreeMap::new();
         let missing = missing(task, found);
-        if !missing.is_empty() && self.fetched.as_ref().is_none_or(|(grant, _)| *grant != task.grant) {
+        if !missing.is_empty() && self.fetched.as_ref().is_none_or(|(of, _)| of != task) {
             let fetched = self.bodies.fetch(task).await?;
             let by_id = fetched.into_iter().map(|e| (e.id.clone(), e)).collect();
-            self.fetched = Some((task.grant, by_id));
+            self.fetched = Some((task.clone(), by_id));
         }
         let bodies = self.fetched.as_ref().map(|(_, bodies)| bodies);
         for id in missing {

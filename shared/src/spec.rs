@@ -328,6 +328,23 @@ pub struct EntityReport {
     pub refused: BTreeMap<String, Failure>,
 }
 
+impl EntityReport {
+    /// Of a task that was taken up.
+    pub fn of(task: &EntityTask) -> Self {
+        Self {
+            grant: task.grant,
+            operation: task.operation.clone(),
+            plugin: Some(task.plugin.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether both are of one task. One decision may ask for a scan of several operations under one grant.
+    pub fn is_of_same(&self, other: &Self) -> bool {
+        (self.grant, &self.operation, &self.plugin) == (other.grant, &other.operation, &other.plugin)
+    }
+}
+
 /// One configured instance of a plugin, as Kong stores it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entity {

@@ -135,12 +135,14 @@ pub(crate) fn fence(round: &Round<'_>, after: Timestamp) -> Option<WaitingOn> {
     }
 }
 
-/// The applier's answer to its present grant, if it has finished a scan under it.
+/// The applier's answer to its present grant, if it has finished a scan under it. It may apply for another operation too,
+/// under the same grant when one decision had both scan anew.
 pub(crate) fn applier_report<'a>(round: &Round<'a>) -> Option<(&'a EntityReport, &'a Report)> {
     let applier = round.operation.applier.as_ref()?;
     let report = round.heard(&applier.node)?;
-    let task = report.status.task.as_ref().filter(|t| t.grant == applier.grant)?;
-    (task.scans > 0 || task.waiting.is_some()).then_some((task, report))
+    let task = report.status.task.as_ref()?;
+    let answers = task.grant == applier.grant && task.operation == round.operation.id;
+    (answers && (task.scans > 0 || task.waiting.is_some())).then_some((task, report))
 }
 
 /// Whether the node is one of the cluster's and can be given work on Kong's Admin API now.

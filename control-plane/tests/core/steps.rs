@@ -1,7 +1,9 @@
 //! A removal that stops after one of its steps.
 
 use kctl_control_plane::rollout;
+use kctl_control_plane::state::Command;
 use kctl_control_plane::state::operation::{Phase, Policy, StepKind, StepPhase};
+use kctl_shared::spec::EntityReport;
 
 use crate::world::World;
 
@@ -107,4 +109,31 @@ fn nobody_stops_it_after_a_step_that_was_not_named() {
     let (operation, from) = (world.operation().id.clone(), world.operation().cursor);
     let hold = Command::Hold { operation, from, cause: Cause::Step(StepKind::Detach) };
     assert_eq!(world.try_propose(hold).unwrap_err(), "SUPERSEDED");
+}
+
+/// A node may apply for two operations, and one decision, as that a node is no more, may have both scan anew.
+#[test]
+fn what_was_scanned_for_another_operation_opens_no_fence() {
+    let mut world = World::new(3, 4);
+    world.install("1.0.0");
+    world.heal();
+    world.configure();
+    world.remove();
+    world.run_until("all have dropped it", |w| w.waits_for("SCANNING"));
+    let applier = world.operation().applier.clone().unwrap();
+    let advances = |operation: &str| {
+        let mut fleet = world.fleet.clone();
+        let scanned = EntityReport {
+            grant: applier.grant,
+            operation: operation.to_owned(),
+            scans: 2,
+            empty_in_a_row: 2,
+            ..EntityReport::default()
+        };
+        fleet.reports.get_mut(&applier.node).unwrap().status.task = Some(scanned);
+        let plan = rollout::plan(&world.state, &fleet, world.now);
+        plan.commands.iter().any(|c| matches!(c, Command::AdvanceCursor { .. }))
+    };
+    assert!(advances(&world.current), "nothing else is in the way");
+    assert!(!advances("another"));
 }

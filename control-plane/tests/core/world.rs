@@ -812,11 +812,11 @@ impl Agent {
         self.old_workers = self.old_workers.saturating_sub(1);
         match &spec.task {
             Some(task) => {
-                if self.task.as_ref().is_none_or(|t| t.grant != task.grant) {
-                    let (grant, plugin) = (task.grant, Some(task.plugin.clone()));
-                    self.task = Some(EntityReport { grant, plugin, ..EntityReport::default() });
+                let begun = EntityReport::of(task);
+                let report = self.task.get_or_insert_with(|| begun.clone());
+                if !report.is_of_same(&begun) {
+                    *report = begun;
                 }
-                let report = self.task.get_or_insert_default();
                 for id in &task.delete {
                     assert!(!entities.remove(id) || vault.saved.contains(id), "{id} was deleted unsaved");
                 }

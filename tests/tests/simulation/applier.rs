@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kctl_node_agent::entities::{is_due, missing, tally, tally_attached, unknown};
 use kctl_shared::digest::Digest;
-use kctl_shared::spec::{Entity, EntityReport, Failure, Grant};
+use kctl_shared::spec::{Entity, EntityReport, Failure};
 
 use super::agent::{Fact, Process, Surroundings};
 use super::machine::Machine;
@@ -15,7 +15,6 @@ const SCAN_EVERY_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub struct Scan {
-    grant: Grant,
     found: Vec<Entity>,
     next: usize,
     /// Still to be re-created.
@@ -30,16 +29,11 @@ impl Process {
             self.scan = None;
             return self.report.take().is_some();
         };
-        if self.scan.as_ref().is_some_and(|s| s.grant != task.grant) {
+        let begun = EntityReport::of(&task);
+        let mut report = self.report.take().filter(|r| r.is_of_same(&begun)).unwrap_or_else(|| {
             self.scan = None;
-        }
-        let fresh = || EntityReport {
-            grant: task.grant,
-            operation: task.operation.clone(),
-            plugin: Some(task.plugin.clone()),
-            ..EntityReport::default()
-        };
-        let mut report = self.report.take().filter(|r| r.grant == task.grant).unwrap_or_else(fresh);
+            begun
+        });
         let leased = around.now.plus_ms(MARGIN_MS) < self.lease_until;
         if !leased || !machine.up {
             self.scan = None;
@@ -61,8 +55,7 @@ impl Process {
                     })
                     .collect();
                 let missing = missing(&task, &found).into_iter().collect();
-                let (grant, refused) = (task.grant, BTreeMap::new());
-                self.scan = Some(Scan { grant, found, next: 0, missing, refused });
+                self.scan = Some(Scan { found, next: 0, missing, refused: BTreeMap::new() });
             }
             None => {
                 self.report = Some(report);

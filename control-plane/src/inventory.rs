@@ -184,6 +184,11 @@ impl Inventory {
         self.lock().sessions.contains_key(node)
     }
 
+    /// The newest generation that the node said to follow; 0 when nothing is known of it.
+    pub fn followed(&self, node: &NodeId) -> u64 {
+        self.lock().fleet.status(node).map_or(0, |status| status.observed_generation)
+    }
+
     /// Somebody let the node in that was refused; it asks again.
     pub fn admit(&self, node: &NodeId) {
         self.lock().fleet.refused.remove(node);

@@ -28,6 +28,7 @@ use crate::state::command::Command;
 use crate::state::fence;
 use crate::state::model::ClusterState;
 use crate::state::operation::{Operation, OperationId, OperationKind, Phase, Step, StepKind, Verdict};
+use crate::state::progress::settled;
 use barrier::Judgement;
 use fleet::Fleet;
 use gate::Gate;
@@ -153,8 +154,7 @@ impl<'a> Round<'a> {
             // Nodes that act already finish; nothing else is decided.
             let verdicts = self.verdicts(step);
             self.waiting.insert(0, gate::held(&id, hold));
-            let step = operation.cursor;
-            return (!verdicts.is_empty()).then_some(Command::Settle { operation: id, step, verdicts });
+            return settled(self.state, operation, verdicts);
         }
         if let Some(command) = detach::watch(self, step, &mut taken.appliers) {
             return Some(command);
@@ -166,8 +166,8 @@ impl<'a> Round<'a> {
             return attach::plan(self);
         }
         let verdicts = self.verdicts(step);
-        if !verdicts.is_empty() {
-            return Some(Command::Settle { operation: id, step: operation.cursor, verdicts });
+        if let Some(command) = settled(self.state, operation, verdicts) {
+            return Some(command);
         }
         if let Some(stop) = stop::stop(self, step) {
             return Some(stop);

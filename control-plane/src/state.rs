@@ -24,7 +24,7 @@ mod intervene;
 pub(crate) mod leftovers;
 mod lifecycle;
 mod pin;
-mod progress;
+pub(crate) mod progress;
 mod restored;
 mod share;
 
@@ -67,8 +67,8 @@ pub fn apply_by(
         Command::Dispatch { operation, step, nodes } => {
             progress::dispatch(state, at, &operation, step, nodes)
         }
-        Command::Settle { operation, step, verdicts } => {
-            progress::settle(state, at, &operation, step, verdicts)
+        Command::Settle { operation, step, verdicts, starts } => {
+            progress::settle(state, at, &operation, step, verdicts, starts)
         }
         Command::AdvanceCursor { operation, from, summary, scanned } => {
             progress::advance(state, at, &operation, from, summary, scanned)

@@ -15,10 +15,10 @@ use crate::state::window::Window;
 impl Api {
     /// Why the agent that presents itself is not taken for the one that is known, if so.
     pub(super) fn stranger(&self, node: &NodeId, hello: &pb::Hello) -> Option<(Why, Fault)> {
-        let connected = self.hub.inventory.is_connected(node);
+        let (connected, heard) = (self.hub.inventory.is_connected(node), self.hub.inventory.followed(node));
         self.hub.consensus.with_state(|s| {
             let (nonce, boot) = (&hello.install_nonce, hello.boot_counter);
-            let why = stranger(s, node, nonce, boot, hello.generation, connected)?;
+            let why = stranger(s, node, nonce, boot, hello.generation, heard, connected)?;
             let message = match why {
                 Why::Decommissioned => format!("node {node} was decommissioned"),
                 Why::RolledBack => format!(

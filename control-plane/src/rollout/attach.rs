@@ -1,11 +1,13 @@
 //! The step that brings entities back: who works on it, and when it is over.
 
 use kctl_shared::name::NodeId;
-use kctl_shared::spec::Grant;
+use kctl_shared::spec::{Grant, NodeStatus};
 
 use super::detach::{applier_report, busy_until, waiting_on};
-use super::{Round, WaitingOn, limits};
+use super::{Round, WaitingOn};
+use crate::desired::node_spec;
 use crate::state::command::Command;
+use crate::state::model::ClusterState;
 
 /// Complete scans in sequence that must show every entity, or Kong's refusal to take it.
 const COMPLETE_SCANS: u64 = 2;
@@ -59,8 +61,14 @@ pub(crate) fn plan(round: &mut Round<'_>) -> Option<Command> {
 fn lingering(round: &Round<'_>) -> Option<NodeId> {
     let applier = round.operation.applier.as_ref()?;
     let knows = |node: &NodeId, since: Grant| {
-        round.heard(node).is_some_and(|r| limits::follows(round.state, node, &r.status, since))
+        round.heard(node).is_some_and(|r| follows(round.state, node, &r.status, since))
             || round.now >= busy_until(round, node)
     };
     applier.replaced.iter().find(|(node, since)| !knows(node, **since)).map(|(node, _)| node.clone())
+}
+
+/// Whether what the agent says is of a spec that is not older than `grant`. One that asks for the same as the one before is
+/// not sent again, whatever was decided in between.
+fn follows(state: &ClusterState, node: &NodeId, status: &NodeStatus, grant: Grant) -> bool {
+    status.observed_generation >= grant.index || status.spec_hash == node_spec(state, node).hash()
 }

@@ -68,17 +68,20 @@ impl Why {
 }
 
 /// Why an agent that presents itself is not taken for the one that is known, if so: its installation, which start of it
-/// this is, and the generation that it follows. `connected`: the node has a stream already.
+/// this is, and the generation that it follows. `heard`: the newest generation that this leader knows the node to have
+/// followed; `connected`: the node has a stream already.
 pub fn stranger(
     state: &ClusterState,
     node: &NodeId,
     nonce: &str,
     boot: u64,
     generation: u64,
+    heard: u64,
     connected: bool,
 ) -> Option<Why> {
-    if state.gone.get(node).is_some_and(|g| g.nonce == nonce) {
-        return Some(Why::Decommissioned);
+    if let Some(gone) = state.gone.get(node).filter(|g| g.nonce == nonce) {
+        let Some(since) = gone.let_in else { return Some(Why::Decommissioned) };
+        return (since > boot).then_some(Why::RolledBack);
     }
     let known = state.nodes.get(node)?;
     if known.nonce != nonce {
@@ -88,7 +91,8 @@ pub fn stranger(
         // The later start wins, which the inventory sees to.
         return None;
     }
-    let behind = is_behind(state, node, generation) && !mutant::is("set-back-taken-in");
+    let forgot = heard > generation && heard > known.since.index;
+    let behind = (forgot || is_behind(state, node, generation)) && !mutant::is("set-back-taken-in");
     (known.boot > boot || behind).then_some(Why::RolledBack)
 }
 

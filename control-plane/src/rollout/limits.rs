@@ -57,17 +57,12 @@ pub(crate) fn forget_left(state: &ClusterState, fleet: &Fleet) -> Vec<Command> {
         let leaving = record.leaving.as_ref()?;
         let report = present(Some(record), fleet.reports.get(node))?;
         let (grant, status) = (record.leaves_under()?, &report.status);
-        let proof = proof(grant, status).filter(|_| follows(state, node, status, grant))?;
-        let change = NodeChange::Forget { proof };
+        // Of the spec as it is now: it may name more than the one that was answered first.
+        let proof = proof(grant, status).filter(|_| status.spec_hash == node_spec(state, node).hash())?;
+        let change = NodeChange::Forget { proof, answer: Some((record.boot, grant)) };
         Some(Command::ChangeNode { node: node.clone(), change, reason: leaving.reason.clone() })
     };
     state.nodes.iter().filter_map(done).collect()
-}
-
-/// Whether what the agent says is of a spec that is not older than `grant`. One that asks for the same as the one before is
-/// not sent again, whatever was decided in between.
-pub(crate) fn follows(state: &ClusterState, node: &NodeId, status: &NodeStatus, grant: Grant) -> bool {
-    status.observed_generation >= grant.index || status.spec_hash == node_spec(state, node).hash()
 }
 
 /// What shows that the node may go; of what its agent says since it was told to leave.

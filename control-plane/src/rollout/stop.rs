@@ -7,6 +7,7 @@ use super::{Round, runbook};
 use crate::state::batch;
 use crate::state::command::Command;
 use crate::state::operation::{Cause, OnFailure, OperationKind, Phase, Step, Verdict};
+use crate::state::progress::settled;
 
 /// Too many nodes failed, or none got anywhere for too long.
 pub(crate) fn stop(round: &Round<'_>, step: &Step) -> Option<Command> {
@@ -24,7 +25,7 @@ pub(crate) fn stop(round: &Round<'_>, step: &Step) -> Option<Command> {
     }
     let acting = step.open_nodes().filter(|(_, entry)| entry.grant.is_some());
     let verdicts = acting.map(|(node, _)| (node.clone(), Verdict::Failed(late.clone()))).collect();
-    Some(Command::Settle { operation: operation.id.clone(), step: operation.cursor, verdicts })
+    settled(round.state, operation, verdicts)
 }
 
 fn take(round: &Round<'_>, way: OnFailure, failure: Failure) -> Option<Command> {

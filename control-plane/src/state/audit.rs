@@ -187,7 +187,7 @@ fn of(command: &Command) -> Draft {
         Command::Dispatch { operation, step, nodes } => {
             plain("operation.dispatch", on(operation), format!("step {step}: {}", list(nodes)))
         }
-        Command::Settle { operation, step, verdicts } => {
+        Command::Settle { operation, step, verdicts, .. } => {
             plain("operation.settle", on(operation), format!("step {step}: {}", list(verdicts.keys())))
         }
         Command::AdvanceCursor { operation, from, summary, .. } => {

@@ -53,8 +53,8 @@ pub fn members<'a>(state: &'a ClusterState, batch: &str) -> impl Iterator<Item =
 /// What began together with the operation, whether it lives or has ended.
 pub fn others<'a>(state: &'a ClusterState, operation: &'a Operation) -> impl Iterator<Item = &'a Operation> {
     // Mostly there is no batch, and then nothing is looked through.
-    let all = operation.batch.iter().flat_map(|_| state.operations.values());
-    all.filter(|o| o.batch == operation.batch && o.id != operation.id)
+    let all = operation.batch.iter().flat_map(|batch| members(state, batch));
+    all.filter(|o| o.id != operation.id)
 }
 
 /// One that began together with the operation and goes back, or has gone: the operation has to go back too.

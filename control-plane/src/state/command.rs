@@ -43,7 +43,15 @@ pub enum Command {
     /// Lets nodes of the current step act.
     Dispatch { operation: OperationId, step: usize, nodes: Vec<NodeId> },
     /// What became of nodes of the current step, as their agents proved it.
-    Settle { operation: OperationId, step: usize, verdicts: BTreeMap<NodeId, Verdict> },
+    Settle {
+        operation: OperationId,
+        step: usize,
+        verdicts: BTreeMap<NodeId, Verdict>,
+        /// Sum of the start numbers of the nodes' agents that they rest on, which only grow; `None` in logs of before it
+        /// was said.
+        #[serde(default)]
+        starts: Option<u64>,
+    },
     /// The barrier after step `from` is passed.
     AdvanceCursor {
         operation: OperationId,

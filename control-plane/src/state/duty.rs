@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kctl_shared::mutant;
 use kctl_shared::name::{GroupName, NodeId};
+use kctl_shared::spec::Grant;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Event, LogStamp, Rejection};
@@ -33,6 +34,9 @@ pub enum NodeChange {
     /// A leaving node has nothing left to do; `proof` says what shows it.
     Forget {
         proof: String,
+        /// The start of its agent that showed it, and the grant that it answered; `None` in logs of before it was said.
+        #[serde(default)]
+        answer: Option<(u64, Grant)>,
     },
     /// Another installation of its agent, or one whose memory was set back, takes the node's place.
     Readmit {
@@ -73,7 +77,7 @@ impl NodeChange {
             Self::Decommission { attested } => {
                 if *attested { "attested to be gone" } else { "once it is empty" }.into()
             }
-            Self::Forget { proof } => proof.clone(),
+            Self::Forget { proof, .. } => proof.clone(),
             Self::Readmit { boot, .. } => format!("start {boot}"),
         }
     }
@@ -112,11 +116,8 @@ pub(super) fn is_so(state: &ClusterState, node: &NodeId, change: &NodeChange) ->
         NodeChange::Hold { drain } => record.hold.as_ref().is_some_and(|h| h.drain == *drain),
         NodeChange::Unhold => record.hold.is_none(),
         NodeChange::Decommission { attested } => record.leaving.is_some() && !attested,
-        NodeChange::Forget { .. } | NodeChange::Reconcile => false,
-        NodeChange::Readmit { nonce, boot } => {
-            let behind = is_behind(state, node, 0);
-            record.nonce == *nonce && record.boot == *boot && !behind && !state.gone.contains_key(node)
-        }
+        // Who is let in is asked for everything again, however often.
+        NodeChange::Forget { .. } | NodeChange::Reconcile | NodeChange::Readmit { .. } => false,
     }
 }
 
@@ -152,10 +153,16 @@ pub(super) fn change_node(
             state.nodes.get_mut(&node).ok_or_else(|| unknown(&node))?.anew = Some(at.grant());
         }
         NodeChange::Decommission { attested } => decommission(state, at, &node, attested, reason)?,
-        NodeChange::Forget { .. } => {
-            let leaving = state.nodes.get(&node).is_some_and(|n| n.leaving.is_some());
-            if !leaving {
-                return Err(Rejection::new("SUPERSEDED", format!("node {node} is not leaving")));
+        NodeChange::Forget { answer, .. } => {
+            let record = state.nodes.get(&node);
+            let asked = record
+                .and_then(|n| Some((n.boot, n.leaves_under()?)))
+                .ok_or_else(|| Rejection::new("SUPERSEDED", format!("node {node} is not leaving")))?;
+            // Of a later start nobody knows yet whether its disk is still the one that was empty.
+            if answer.is_some_and(|answer| answer != asked) {
+                let message =
+                    format!("node {node} was asked anew since its agent said so, or that started again");
+                return Err(Rejection::new("SUPERSEDED", message));
             }
             remove(state, at, &node);
         }
@@ -238,7 +245,7 @@ fn remove(state: &mut ClusterState, at: LogStamp, node: &NodeId) {
             !nodes.is_empty()
         });
     }
-    state.gone.insert(node.clone(), Gone { nonce: record.nonce, at: at.proposed_at });
+    state.gone.insert(node.clone(), Gone { nonce: record.nonce, at: at.proposed_at, let_in: None });
 }
 
 /// The agent that asks is taken to know nothing: whatever the former one proved in steps that are not over is asked for
@@ -250,8 +257,8 @@ fn readmit(
     nonce: String,
     boot: u64,
 ) -> Result<(), Rejection> {
-    if state.gone.get(node).is_some_and(|g| g.nonce == nonce) {
-        state.gone.remove(node);
+    if let Some(gone) = state.gone.get_mut(node).filter(|g| g.nonce == nonce) {
+        gone.let_in = Some(boot);
         return Ok(());
     }
     let record = state.nodes.get_mut(node).ok_or_else(|| unknown(node))?;

@@ -50,11 +50,13 @@ pub(super) fn register_node(
     boot: u64,
     facts: NodeFacts,
 ) -> Result<Vec<Event>, Rejection> {
-    if state.gone.get(&id).is_some_and(|g| g.nonce == nonce) {
+    let gone = state.gone.get(&id).filter(|g| g.nonce == nonce);
+    if gone.is_some_and(|g| g.let_in.is_none()) {
         return Err(Rejection::new("NODE_DECOMMISSIONED", format!("node {id} was decommissioned"))
             .hint(format!("kctl node approve {id} lets it come back")));
     }
     let known = state.nodes.get(&id);
+    let latest = known.map(|k| k.boot).or(gone.and_then(|g| g.let_in));
     if let Some(known) = known {
         if known.nonce != nonce {
             return Err(Rejection::new(
@@ -65,10 +67,6 @@ pub(super) fn register_node(
                 "give this node another id, restore the agent's state directory, or, if the former one is no more, kctl node approve {id}"
             )));
         }
-        if boot < known.boot && !mutant::is("no-incarnation-check") {
-            return Err(Rejection::new("SUPERSEDED", format!("a later start of node {id}'s agent is known"))
-                .hint("stop the older copy of the agent"));
-        }
         if known.group != group {
             return Err(Rejection::new(
                 "WRONG_GROUPING",
@@ -76,6 +74,10 @@ pub(super) fn register_node(
             )
             .hint("give the agent the group it was registered with"));
         }
+    }
+    if latest.is_some_and(|latest| boot < latest) && !mutant::is("no-incarnation-check") {
+        return Err(Rejection::new("SUPERSEDED", format!("a later start of node {id}'s agent is known"))
+            .hint("stop the older copy of the agent"));
     }
     let joined = known.is_none();
     let turns = known.is_some_and(|k| k.facts.has_admin_api != facts.has_admin_api);

@@ -81,6 +81,9 @@ pub struct Gone {
     /// Of the installation that is not taken in again unasked.
     pub nonce: String,
     pub at: Timestamp,
+    /// A person let that installation in again, from this start of its agent on; it has not presented itself since.
+    #[serde(default)]
+    pub let_in: Option<u64>,
 }
 
 /// A key that no log line shows.

@@ -7,7 +7,7 @@ use kctl_shared::name::NodeId;
 use kctl_shared::spec::{Failure, Grant};
 
 use super::batch;
-use super::command::{Event, LogStamp, Rejection};
+use super::command::{Command, Event, LogStamp, Rejection};
 use super::intervene;
 use super::model::ClusterState;
 use super::operation::{Operation, OperationKind, Phase, RETRY_MS, Step, StepKind, StepPhase, Verdict};
@@ -117,12 +117,29 @@ fn guard_order(operation: &Operation, step: usize) -> Result<(), Rejection> {
     }
 }
 
+/// Sum of the start numbers of the nodes' agents.
+fn starts<'a>(state: &ClusterState, nodes: impl Iterator<Item = &'a NodeId>) -> u64 {
+    nodes.filter_map(|node| state.nodes.get(node)).fold(0, |sum, record| sum.wrapping_add(record.boot))
+}
+
+/// What settles the verdicts that were come to now in the operation's present step, if there are any.
+pub fn settled(
+    state: &ClusterState,
+    operation: &Operation,
+    verdicts: BTreeMap<NodeId, Verdict>,
+) -> Option<Command> {
+    let starts = Some(starts(state, verdicts.keys()));
+    let (id, step) = (operation.id.clone(), operation.cursor);
+    (!verdicts.is_empty()).then_some(Command::Settle { operation: id, step, verdicts, starts })
+}
+
 pub(super) fn settle(
     state: &mut ClusterState,
     at: LogStamp,
     id: &str,
     step: usize,
     verdicts: BTreeMap<NodeId, Verdict>,
+    starts: Option<u64>,
 ) -> Result<Vec<Event>, Rejection> {
     let operation = at_step(state, id, step)?;
     for node in verdicts.keys() {
@@ -130,6 +147,10 @@ pub(super) fn settle(
             Some(entry) if entry.grant.is_some() && entry.verdict.is_none() => {}
             _ => return Err(superseded(id, &format!("node {node} has no open dispatch in this step"))),
         }
+    }
+    // A machine may have been set back to before what its agent's former start proved.
+    if starts.is_some_and(|starts| starts != self::starts(state, verdicts.keys())) {
+        return Err(superseded(id, "an agent started again since it answered"));
     }
     let operation = edit(state, id)?;
     let nodes: Vec<_> = verdicts.keys().cloned().collect();

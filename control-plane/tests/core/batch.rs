@@ -118,7 +118,7 @@ impl Together {
         let nodes: Vec<_> = self.of(plugin).steps[step].nodes.keys().cloned().collect();
         let verdicts = nodes.iter().map(|node| (node.clone(), Verdict::Verified)).collect();
         self.propose(Command::Dispatch { operation: operation.clone(), step, nodes }).unwrap();
-        self.propose(Command::Settle { operation, step, verdicts }).unwrap();
+        self.propose(Command::Settle { operation, step, verdicts, starts: None }).unwrap();
         // Long enough for any wave to bake.
         self.now = self.now.plus_ms(600_000);
     }

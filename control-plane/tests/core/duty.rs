@@ -1,14 +1,17 @@
 //! What people say of nodes and groups while operations run.
 
 use kctl_control_plane::desired::node_spec;
+use kctl_control_plane::rollout::fleet::{Why, stranger};
 use kctl_control_plane::state::Command;
 use kctl_control_plane::state::duty::{GroupChange, NodeChange, is_behind};
-use kctl_control_plane::state::operation::{OperationKind, Phase, StepKind};
+use kctl_control_plane::state::model::Node;
+use kctl_control_plane::state::operation::{OperationKind, Phase, StepKind, Verdict};
 use kctl_shared::name::NodeId;
+use kctl_shared::spec::Grant;
 use kctl_shared::time::Timestamp;
 use rand::RngExt as _;
 
-use crate::world::World;
+use crate::world::{World, group};
 
 fn node(n: usize) -> NodeId {
     NodeId::parse(&format!("n{n}")).unwrap()
@@ -133,9 +136,43 @@ fn a_leaving_node_is_emptied_forgotten_and_not_let_in_again() {
     world.run(100);
     assert_eq!(world.nodes(), [node(0), node(1), node(2)]);
     assert!(world.state.gone.contains_key(&node(3)));
-    let back = world.state.gone[&node(3)].nonce.clone();
-    world.change_node(&node(3), NodeChange::Readmit { nonce: back, boot: 9 }).unwrap();
+    let (back, facts) = (world.state.gone[&node(3)].nonce.clone(), world.state.nodes[&node(0)].facts.clone());
+    let register = |boot| Command::RegisterNode {
+        node: node(3),
+        group: group(),
+        nonce: back.clone(),
+        boot,
+        facts: facts.clone(),
+    };
+    assert_eq!(world.try_propose(register(9)).unwrap_err(), "NODE_DECOMMISSIONED");
+    world.change_node(&node(3), NodeChange::Readmit { nonce: back.clone(), boot: 9 }).unwrap();
+    assert_eq!(world.try_propose(register(8)).unwrap_err(), "SUPERSEDED", "a start before the one let in");
+    world.try_propose(register(9)).unwrap();
     assert!(world.state.gone.is_empty());
+}
+
+#[test]
+fn what_an_agent_showed_before_it_started_or_was_asked_again_does_not_let_its_node_go() {
+    let mut world = installed(4);
+    world.change_node(&node(3), NodeChange::Decommission { attested: false }).unwrap();
+    let answer = |w: &World| {
+        let record = &w.state.nodes[&node(3)];
+        (record.boot, record.leaves_under().unwrap())
+    };
+    let shown =
+        |answer| NodeChange::Forget { proof: "nothing of kctl's is left there".into(), answer: Some(answer) };
+    let first = answer(&world);
+    let record = world.state.nodes[&node(3)].clone();
+    let (nonce, facts, boot) = (record.nonce, record.facts, record.boot + 1);
+    let register = Command::RegisterNode { node: node(3), group: group(), nonce, boot, facts };
+    world.try_propose(register).unwrap();
+    assert_eq!(world.change_node(&node(3), shown(first)).unwrap_err(), "SUPERSEDED", "it started again");
+    let second = answer(&world);
+    world.change_node(&node(3), NodeChange::Reconcile).unwrap();
+    assert_eq!(world.change_node(&node(3), shown(second)).unwrap_err(), "SUPERSEDED", "it was asked again");
+    let third = answer(&world);
+    world.change_node(&node(3), shown(third)).unwrap();
+    assert_eq!(world.change_node(&node(3), shown(third)).unwrap_err(), "SUPERSEDED", "it is gone");
 }
 
 #[test]
@@ -294,6 +331,75 @@ fn a_node_that_turns_out_to_have_an_admin_api_or_none_takes_its_place_in_a_remov
     world.remove();
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_barrier_that_turns_into_one_to_scan_for_while_it_is_decided_is_not_passed() {
+    let mut world = installed(9);
+    world.configure();
+    world.remove();
+    let disabling = |w: &World| {
+        let current = w.operation().current();
+        current.is_some_and(|s| s.kind == StepKind::Disable && s.nodes.values().all(|n| n.grant.is_some()))
+    };
+    world.run_until("the first are to drop it", disabling);
+    let (operation, from) = (world.current.clone(), world.operation().cursor);
+    let next: Vec<_> = world.operation().steps[from + 1].nodes.keys().cloned().collect();
+    assert!(next.iter().all(|n| world.state.nodes[n].facts.has_admin_api), "{next:?}");
+    let verdicts =
+        world.operation().steps[from].nodes.keys().map(|n| (n.clone(), Verdict::Verified)).collect();
+    let settle = Command::Settle { operation: operation.clone(), step: from, verdicts, starts: None };
+    world.try_propose(settle).unwrap();
+    // More with an Admin API come next: nothing is to be scanned for. They burn before that is applied.
+    let advance = |scanned| Command::AdvanceCursor {
+        operation: operation.clone(),
+        from,
+        summary: String::new(),
+        scanned: Some(scanned),
+    };
+    next.iter().for_each(|node| world.burn(node).unwrap());
+    assert_eq!(world.try_propose(advance(Grant::default())).unwrap_err(), "SUPERSEDED");
+    let applier = world.operation().applier.as_ref().unwrap().grant;
+    world.try_propose(advance(applier)).unwrap();
+    assert_eq!(world.operation().cursor, from + 1);
+}
+
+#[test]
+fn what_an_agent_said_before_it_started_again_settles_nothing() {
+    let mut world = World::new(1, 4);
+    world.install("1.0.0");
+    world.run_until("all are to act", |w| {
+        w.operation().current().is_some_and(|s| s.nodes.values().all(|n| n.grant.is_some()))
+    });
+    let settle = |w: &World, starts| Command::Settle {
+        operation: w.current.clone(),
+        step: w.operation().cursor,
+        verdicts: [(node(0), Verdict::Verified), (node(1), Verdict::Verified)].into(),
+        starts: Some(starts),
+    };
+    let Node { group, nonce, boot, facts, .. } = world.state.nodes[&node(0)].clone();
+    let other = world.state.nodes[&node(1)].boot;
+    let again = Command::RegisterNode { node: node(0), group, nonce, boot: boot + 1, facts };
+    world.try_propose(again).unwrap();
+    let decided_before = settle(&world, boot + other);
+    assert_eq!(world.try_propose(decided_before).unwrap_err(), "SUPERSEDED");
+    let decided_since = settle(&world, boot + 1 + other);
+    world.try_propose(decided_since).unwrap();
+}
+
+#[test]
+fn an_agent_that_follows_less_than_was_heard_of_it_is_refused_until_it_is_let_in() {
+    let mut world = installed(4);
+    let record = world.state.nodes[&node(0)].clone();
+    let heard = world.state.generation;
+    let why = |w: &World, follows| {
+        stranger(&w.state, &node(0), &record.nonce, record.boot + 1, follows, heard, false)
+    };
+    assert_eq!(why(&world, heard), None);
+    assert_eq!(why(&world, heard - 1), Some(Why::RolledBack));
+    let change = NodeChange::Readmit { nonce: record.nonce.clone(), boot: record.boot };
+    world.change_node(&node(0), change).unwrap();
+    assert_eq!(why(&world, heard - 1), None, "what was heard before is of the former one");
 }
 
 #[test]

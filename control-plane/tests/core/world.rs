@@ -91,7 +91,7 @@ fn plugin() -> PluginName {
     PluginName::parse("golden").unwrap()
 }
 
-fn group() -> GroupName {
+pub fn group() -> GroupName {
     GroupName::parse("default").unwrap()
 }
 

@@ -129,8 +129,9 @@ impl World {
                 if !node.machine.up {
                     node.machine.start(&used);
                 }
-                if !node.machine.up && node.session.is_some() {
-                    // A Kong that joined a group with entities does not start without what they refer to.
+                if !node.machine.up && node.session.is_some() && !node.machine.is_strange {
+                    // A Kong that joined a group with entities does not start without what they refer to; whoever is
+                    // refused is not told what that is.
                     node.boot_gate(&node_spec(&self.truth, id));
                     node.machine.start(&used);
                 }
@@ -172,6 +173,11 @@ impl World {
 
     /// One more operation, undisturbed.
     pub fn serve_again(&mut self) -> Result<(), Law> {
+        if !self.nodes.values().any(|n| n.machine.admin) {
+            // The last of them left at the very end.
+            self.join_as(true);
+            self.converge()?;
+        }
         self.thaw();
         let mut id = None;
         for _ in 0..100 {

@@ -151,7 +151,8 @@ impl Member {
     /// Why the agent is not taken for the one that is known, if so; it waits to be let in.
     pub fn refuses(&self, who: &Who, generation: u64, now: Timestamp) -> Option<Why> {
         let connected = self.inventory.is_connected(&who.node);
-        let why = stranger(&self.state, &who.node, &who.nonce, who.boot, generation, connected)?;
+        let heard = self.inventory.followed(&who.node);
+        let why = stranger(&self.state, &who.node, &who.nonce, who.boot, generation, heard, connected)?;
         let (nonce, boot, since) = (who.nonce.clone(), who.boot, self.clock(now));
         let asks = Refused { why, epoch: self.state.epoch, nonce, boot, group: group(), since };
         self.inventory.refuse(&who.node, asks);

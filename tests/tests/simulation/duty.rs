@@ -10,6 +10,7 @@ use super::agent::{Agent, in_use};
 use super::control::group;
 use super::laws::Law;
 use super::machine::Machine;
+use super::standing::is_empty;
 use super::world::World;
 
 /// Nodes that are never let go below, so that there is something to operate on.
@@ -155,6 +156,11 @@ impl World {
 
     /// The machine is as it was when the image was made.
     fn set_back(&mut self, id: &NodeId) {
+        // One that is rid of everything, and may have said so, is forgotten rightly whatever becomes of its disk.
+        let leaves = self.truth.nodes.get(id).is_some_and(|n| n.leaving.is_some());
+        if leaves && self.nodes.get(id).is_some_and(|n| is_empty(&n.machine, true)) {
+            return;
+        }
         let Some((record, machine)) = self.nodes.get_mut(id).and_then(|n| n.memory.take()).map(|m| *m) else {
             return;
         };

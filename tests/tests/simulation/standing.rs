@@ -63,13 +63,11 @@ impl Standing {
                 }
             }
             Command::ChangeNode { node, change, .. } if !truth.nodes.contains_key(node) => {
-                let proven = matches!(change, NodeChange::Forget { proof } if proof.starts_with("nothing"));
+                let proven =
+                    matches!(change, NodeChange::Forget { proof, .. } if proof.starts_with("nothing"));
                 let machine = seen.machines.get(node);
-                // What was removed while a machine was out is in nobody's spec, and not found there.
-                let plugins = truth.groups.get(&group()).map(|g| &g.plugins);
-                let named = |name: &PluginName| plugins.is_some_and(|p| p.contains_key(name));
-                let empty = machine
-                    .is_none_or(|m| m.is_strange || is_empty(m, |name| !m.may_have_more || named(name)));
+                // Files of what was removed while a machine was out are in nobody's spec, and not found there.
+                let empty = machine.is_none_or(|m| m.is_strange || is_empty(m, !m.may_have_more));
                 hold("Left", !proven || empty, || {
                     format!("{node} was forgotten as empty and has {:?}", machine.map(|m| &m.stored))
                 })?;
@@ -106,9 +104,10 @@ impl Standing {
     }
 }
 
-fn is_empty(machine: &Machine, counts: impl Fn(&PluginName) -> bool) -> bool {
-    let ours = |name: &PluginName| name.as_str() != FOREIGN && counts(name);
-    !machine.stored.keys().any(ours)
+/// Nothing is loaded or listed there but what was listed by hand, and no files are there either if they count.
+pub fn is_empty(machine: &Machine, files: bool) -> bool {
+    let ours = |name: &PluginName| name.as_str() != FOREIGN;
+    (!files || machine.stored.is_empty())
         && !machine.loaded.keys().any(ours)
         && !machine.armed.listed.iter().any(ours)
 }

@@ -146,7 +146,7 @@ fn install(number: usize, nodes: usize) -> impl Iterator<Item = Vec<Command>> {
             let summary = format!("{nodes}/{nodes} nodes run it");
             [
                 dispatch(number, nodes, step),
-                Command::Settle { operation: id.clone(), step, verdicts },
+                Command::Settle { operation: id.clone(), step, verdicts, starts: None },
                 Command::AdvanceCursor { operation: id.clone(), from: step, summary, scanned: None },
             ]
         }

@@ -8,7 +8,7 @@ use kctl_shared::mutant;
 use kctl_shared::name::NodeId;
 
 use super::waves;
-use crate::state::model::{ClusterState, Target};
+use crate::state::model::{ClusterState, Target, has_admin_api};
 use crate::state::operation::{Operation, OperationKind, Step, StepKind, Verdict};
 
 /// Stage and preflight everywhere, then enable in waves; nodes without an Admin API first, because an Admin API must not
@@ -54,11 +54,12 @@ pub fn compensation(state: &ClusterState, operation: &Operation) -> Vec<Step> {
     for step in operation.steps.iter().rev().filter(|s| s.kind == StepKind::Disable) {
         let dropped =
             step.nodes.iter().filter(|(_, entry)| entry.grant.is_some()).map(|(node, _)| node.clone());
-        let (admin, plain): (Vec<_>, Vec<_>) =
-            dropped.filter(|node| named.insert(node.clone())).partition(|node| has_admin_api(state, node));
+        let (admin, plain): (Vec<_>, Vec<_>) = dropped
+            .filter(|node| named.insert(node.clone()))
+            .partition(|node| has_admin_api(&state.nodes, node));
         again.extend([plain, admin].into_iter().filter(|nodes| !nodes.is_empty()));
     }
-    again.sort_by_key(|nodes| nodes.iter().any(|node| has_admin_api(state, node)));
+    again.sort_by_key(|nodes| nodes.iter().any(|node| has_admin_api(&state.nodes, node)));
     let restore = again.into_iter().zip(1..).map(|(nodes, wave)| Step::new(StepKind::Restore, wave, nodes));
     let attach = state.has_to_attach(operation).then(|| Step::new(StepKind::Attach, 0, []));
     restore.chain(attach).collect()
@@ -112,13 +113,9 @@ pub fn detach_again(state: &ClusterState, operation: &Operation) -> Vec<Step> {
     })
 }
 
-fn has_admin_api(state: &ClusterState, node: &NodeId) -> bool {
-    state.nodes.get(node).is_some_and(|r| r.facts.has_admin_api)
-}
-
 fn by_admin(state: &ClusterState, nodes: &[NodeId], admin_first: bool) -> Vec<NodeId> {
     let mut order = nodes.to_vec();
-    order.sort_by_key(|n| (has_admin_api(state, n) != admin_first, n.clone()));
+    order.sort_by_key(|n| (has_admin_api(&state.nodes, n) != admin_first, n.clone()));
     order
 }
 
@@ -131,7 +128,7 @@ fn in_waves(
     waves: &[String],
 ) -> Result<Vec<Step>, Fault> {
     let split = waves::split(nodes, waves)?;
-    let alike = |a: &NodeId, b: &NodeId| has_admin_api(state, a) == has_admin_api(state, b);
+    let alike = |a: &NodeId, b: &NodeId| has_admin_api(&state.nodes, a) == has_admin_api(&state.nodes, b);
     let pure = split.iter().flat_map(|wave| wave.chunk_by(alike));
     Ok(pure.zip(1..).map(|(nodes, wave)| Step::new(kind, wave, nodes.iter().cloned())).collect())
 }

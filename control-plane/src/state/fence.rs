@@ -5,7 +5,7 @@
 use kctl_shared::spec::Grant;
 
 use super::command::Rejection;
-use super::model::ClusterState;
+use super::model::{ClusterState, has_admin_api};
 use super::operation::{Operation, StepKind};
 
 /// The applier's grant under which the barrier after step `from` has to be scanned for; `None` when it asks for none.
@@ -14,7 +14,7 @@ use super::operation::{Operation, StepKind};
 /// so this is asked before each step without any, and not only before the first.
 pub fn grant(state: &ClusterState, operation: &Operation, from: usize) -> Option<Grant> {
     let next = operation.steps.get(from + 1)?;
-    let admin = |node| state.nodes.get(node).is_some_and(|record| record.facts.has_admin_api);
+    let admin = |node| has_admin_api(&state.nodes, node);
     let asks = operation.steps[from].kind == StepKind::Disable
         && (next.kind == StepKind::Purge || !next.nodes.keys().any(admin));
     let applier = || operation.applier.as_ref().map(|a| a.grant).unwrap_or_default();

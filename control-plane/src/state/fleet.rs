@@ -8,7 +8,7 @@ use kctl_shared::name::{GroupName, NodeId};
 use kctl_shared::spec::{KongFacts, KongState};
 
 use super::command::{Command, Event, LogStamp, Rejection};
-use super::model::{ClusterState, Node, NodeFacts, Target};
+use super::model::{ClusterState, Node, NodeFacts, Target, any_admin_api, has_admin_api};
 use super::operation::{Operation, OperationKind, Phase, Step, StepKind};
 
 /// What has to be committed of a node that presents itself or reports, if decisions would see anything new.
@@ -134,7 +134,7 @@ pub(super) fn approve(
 /// another machine has its name. A removal takes a plugin from Admin APIs, which take entities of it, first, and gives it
 /// back to them last: as far as steps have not begun, the node goes where it belongs now.
 fn reorder(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &NodeId) {
-    let admin = |id: &NodeId| nodes.get(id).is_some_and(|n| n.facts.has_admin_api);
+    let admin = |id: &NodeId| has_admin_api(nodes, id);
     for (kind, admins_first) in [(StepKind::Disable, true), (StepKind::Restore, false)] {
         let open = |s: &Step| s.kind == kind && !s.is_over();
         let waits = |s: &Step| s.nodes.get(node).is_some_and(|n| n.grant.is_none() && n.verdict.is_none());
@@ -157,6 +157,32 @@ fn reorder(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>, node: &Nod
             }
         }
     }
+}
+
+/// Puts the steps of a removal that is about to begin in order, should they have been expanded before it was known which
+/// nodes have an Admin API.
+pub(super) fn admins_first(steps: &mut Vec<Step>, nodes: &BTreeMap<NodeId, Node>) {
+    let disables = |s: &Step| s.kind == StepKind::Disable;
+    let Some(first) = steps.iter().position(|s| disables(s) && any_admin_api(nodes, s, false)) else {
+        return;
+    };
+    let mixed = steps[first..].iter().any(|s| disables(s) && any_admin_api(nodes, s, true));
+    if !mixed || mutant::is("disable-order-reversed") {
+        return;
+    }
+    let at = steps.iter().position(disables).unwrap_or_default();
+    let (mixed, rest): (Vec<_>, Vec<_>) = std::mem::take(steps).into_iter().partition(disables);
+    let half = |admin| {
+        let of = move |s: &Step| {
+            let ids = s.nodes.keys().filter(|id| has_admin_api(nodes, id) == admin);
+            ids.cloned().collect::<Vec<_>>()
+        };
+        mixed.iter().map(of).filter(|ids| !ids.is_empty())
+    };
+    let waves = half(true).chain(half(false)).zip(1..);
+    let ordered: Vec<_> = waves.map(|(ids, wave)| Step::new(StepKind::Disable, wave, ids)).collect();
+    *steps = rest;
+    drop(steps.splice(at..at, ordered));
 }
 
 /// Names the node behind a step: in the next one of its kind, or in one of its own.
@@ -182,7 +208,7 @@ pub(super) fn include(operation: &mut Operation, nodes: &BTreeMap<NodeId, Node>,
         OperationKind::Install | OperationKind::Upgrade => &[StepKind::Enable],
         OperationKind::Remove => &[StepKind::Disable, StepKind::Purge],
     };
-    let admin = |id: &NodeId| nodes.get(id).is_some_and(|n| n.facts.has_admin_api);
+    let admin = |id: &NodeId| has_admin_api(nodes, id);
     for kind in kinds {
         // One that is let in again may be named where files go, and run again what its former wave has dropped.
         let named = |s: &Step| s.kind == *kind && !s.is_over() && s.nodes.contains_key(node);

@@ -35,6 +35,7 @@ pub(super) fn start(
     check(state, &operation)?;
     grouping::check(state, &operation.group)?;
     let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
+    fleet::admins_first(&mut operation.steps, &state.nodes);
     share::steps(&state.nodes, &mut operation.steps);
     share::target(&state.nodes, &mut operation.target);
     for node in &members {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::Audit;
 use super::history::Revision;
 use super::members::Member;
-use super::operation::{Operation, OperationId};
+use super::operation::{Operation, OperationId, Step};
 use super::window::Window;
 
 /// Ended operations that are kept for `operation list`; the oldest go first, and their request ids with them.
@@ -226,6 +226,16 @@ impl Node {
         let leaving = self.leaving.as_ref()?;
         Some(leaving.grant.max(self.anew.unwrap_or_default()))
     }
+}
+
+/// Whether Kong on the node takes entities; no node, no.
+pub fn has_admin_api(nodes: &BTreeMap<NodeId, Node>, node: &NodeId) -> bool {
+    nodes.get(node).is_some_and(|record| record.facts.has_admin_api)
+}
+
+/// Whether Kong takes entities on one of the step's nodes; with `admin` false, whether it takes none on one of them.
+pub fn any_admin_api(nodes: &BTreeMap<NodeId, Node>, step: &Step, admin: bool) -> bool {
+    step.nodes.keys().any(|node| has_admin_api(nodes, node) == admin)
 }
 
 /// What decisions need to know about a node's Kong; changes are committed, everything livelier stays soft.

@@ -254,6 +254,7 @@ pub(super) fn reroute(
         batch::may_go_back(state, operation)?;
     }
     let members: Vec<_> = state.staying_in(&operation.group).map(|(id, _)| id.clone()).collect();
+    super::fleet::admins_first(&mut steps, &state.nodes);
     super::share::steps(&state.nodes, &mut steps);
     let operation = state.operations.get_mut(id).ok_or_else(|| superseded(id, "it is gone"))?;
     let next = turn(operation, at, from, steps);

@@ -334,6 +334,20 @@ fn a_node_that_turns_out_to_have_an_admin_api_or_none_takes_its_place_in_a_remov
 }
 
 #[test]
+fn steps_that_were_expanded_before_it_was_known_who_has_an_admin_api_go_in_order() {
+    let mut world = World::new(3, 9);
+    world.install("1.0.0");
+    world.heal();
+    world.remove_overtaken(&[(node(5), true), (node(0), false), (node(4), false)]);
+    let disabled = order(&world, StepKind::Disable);
+    let admin = |id: &NodeId| world.state.nodes[id].facts.has_admin_api;
+    assert!(disabled.iter().all(|ids| ids.iter().all(admin) || !ids.iter().any(admin)), "{disabled:?}");
+    assert!(disabled.is_sorted_by_key(|ids| !ids.iter().any(admin)), "{disabled:?}");
+    world.heal();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
 fn a_barrier_that_turns_into_one_to_scan_for_while_it_is_decided_is_not_passed() {
     let mut world = installed(9);
     world.configure();

@@ -289,12 +289,18 @@ impl World {
         apply(&mut state, at, command).err().map(|rejection| rejection.code)
     }
 
-    pub fn remove(&mut self) {
+    /// A removal by steps that were expanded before it was known what these nodes have.
+    pub fn remove_overtaken(&mut self, turned: &[(NodeId, bool)]) {
         let release = self.state.plugin(&group(), &plugin()).and_then(|p| p.release).unwrap();
         let nodes: Vec<_> = self.agents.keys().cloned().collect();
         let waves = self.waves();
         let steps = runbook::remove(&self.state, &nodes, &waves).unwrap();
+        turned.iter().for_each(|(node, has_admin_api)| self.turns_out(node, *has_admin_api));
         self.start(OperationKind::Remove, release, None, steps, waves);
+    }
+
+    pub fn remove(&mut self) {
+        self.remove_overtaken(&[]);
     }
 
     /// The state with a module beside the plugin of each release named: (plugin, version, module, its content).

@@ -8,7 +8,7 @@ use kctl_shared::spec::Failure;
 
 use super::rolling_back;
 use crate::state::command::{Event, LogStamp, Rejection};
-use crate::state::model::ClusterState;
+use crate::state::model::{ClusterState, any_admin_api};
 use crate::state::operation::{Operation, OperationKind, Phase, Step, StepKind, StepPhase};
 use crate::state::progress::{at_step, turn};
 use crate::state::{batch, duty, entities, lifecycle, share};
@@ -81,16 +81,11 @@ fn compensates(state: &ClusterState, operation: &Operation, steps: &[Step]) -> b
     let attach: &[_] = if state.has_to_attach(operation) { &[(StepKind::Attach, 0)] } else { &[] };
     let named: Vec<_> = restoring.iter().flat_map(|s| s.nodes.keys()).collect();
     let once: BTreeSet<_> = named.iter().map(|n| (*n).clone()).collect();
-    let admin = |s: &&&Step| {
-        s.nodes.keys().any(|n| state.nodes.get(n).is_some_and(|record| record.facts.has_admin_api))
-    };
-    let plain = |s: &&&Step| {
-        s.nodes.keys().any(|n| state.nodes.get(n).is_none_or(|record| !record.facts.has_admin_api))
-    };
-    let first_admin = restoring.iter().position(|s| admin(&s)).unwrap_or(restoring.len());
+    let any = |s: &Step, admin| any_admin_api(&state.nodes, s, admin);
+    let first_admin = restoring.iter().position(|s| any(s, true)).unwrap_or(restoring.len());
     rest == attach
         && once.len() == named.len()
         && once == operation.touched(&[StepKind::Disable])
-        && !restoring[first_admin..].iter().any(|s| plain(&s))
+        && !restoring[first_admin..].iter().any(|s| any(s, false))
         && !steps.iter().any(Step::is_over)
 }

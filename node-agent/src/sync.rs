@@ -5,7 +5,7 @@
 //! is prepared and nobody is signalled: whoever starts Kong prepares it, in the environment that only it knows. An agent
 //! that starts later finds everything in place and proves it without a reload.
 
-mod plan;
+pub mod plan;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -28,7 +28,7 @@ impl Conf {
         self.generation.clone_from(&wanted.generation);
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.listed.iter().map(ToString::to_string).collect()
     }
 }

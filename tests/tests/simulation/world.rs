@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use kctl_control_plane::desired::node_spec;
 use kctl_control_plane::state::{ClusterState, Command, apply};
 use kctl_node_agent::ledger::Record;
+use kctl_node_agent::sync::plan::plan;
 use kctl_shared::name::{NodeId, PluginName};
 use kctl_shared::spec::{NodeSpec, NodeStatus, Placement, ReleaseRef};
 use kctl_shared::time::Timestamp;
@@ -29,22 +30,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// What `sync --once` leaves before Kong starts: the files and the list of the spec.
+    /// What `sync --once` leaves before Kong starts.
     pub fn boot_gate(&mut self, spec: &NodeSpec) {
         let Some(process) = self.agent.process.as_mut().filter(|p| p.is_at_rest()) else { return };
-        let mut wanted = process.record.proven.clone();
-        for (name, plugin) in &spec.plugins {
+        let mut wanted = plan(spec, &process.record, &self.machine.conf.names()).wanted;
+        for (name, release) in &wanted.listed {
+            self.machine.stored.entry(name.clone()).or_default().insert(release.placement());
             process.record.managed.insert(name.clone());
-            match &plugin.enabled {
-                Some(release) => {
-                    self.machine.stored.entry(name.clone()).or_default().insert(release.placement());
-                    wanted.listed.insert(name.clone(), release.clone());
-                }
-                None => {
-                    wanted.listed.remove(name);
-                    wanted.unlisted.insert(name.clone());
-                }
-            }
         }
         wanted.generation = self.machine.link(process.next_generation(), &wanted);
         self.machine.conf.edit(&wanted);

@@ -34,7 +34,9 @@ mod standing;
 #[path = "simulation/world.rs"]
 mod world;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -70,7 +72,8 @@ fn run(seed: u64, traced: bool) -> Run {
             return Run { violated: Some(law), events: 0, counts: BTreeMap::new(), trace: Vec::new() };
         }
     };
-    let violated = live(&mut world).err();
+    let lived = panic::catch_unwind(AssertUnwindSafe(|| live(&mut world)));
+    let violated = lived.unwrap_or_else(|told| Err(Law::new("goes on", said(&*told)))).err();
     for operation in world.truth.operations.values() {
         let what = match operation.phase {
             Phase::Succeeded => "operations that succeeded",
@@ -87,6 +90,12 @@ fn run(seed: u64, traced: bool) -> Run {
     }
     let trace = world.trace.take().into_iter().flatten().collect();
     Run { violated, events: world.events, counts: world.counts, trace }
+}
+
+/// What a panic said, which the seed alone reproduces as well.
+fn said(told: &(dyn Any + Send)) -> String {
+    let text = told.downcast_ref::<String>().map(String::as_str);
+    text.or(told.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
 /// What became of an operation that began together with others.
@@ -160,7 +169,7 @@ fn nothing_that_happens_breaks_an_invariant_and_everything_converges() {
     std::thread::scope(|threads| {
         let workers: Vec<_> = (0..workers).map(|_| threads.spawn(work)).collect();
         for worker in workers {
-            let (more, fewest, seen) = worker.join().unwrap_or_else(|told| std::panic::resume_unwind(told));
+            let (more, fewest, seen) = worker.join().unwrap_or_else(|told| panic::resume_unwind(told));
             events += more;
             least = least.min(fewest);
             seen.into_iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);

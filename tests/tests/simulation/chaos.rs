@@ -70,6 +70,10 @@ impl World {
         self.events += 1;
         let ms = if self.rng.random_bool(0.02) { 3_000 } else { self.rng.random_range(0..120) };
         self.now = self.now.plus_ms(ms);
+        if self.nodes.is_empty() {
+            // Decided while there were more, and all of them left since.
+            self.join();
+        }
         match self.rng.random_range(0..1000) {
             0..315 => {
                 let id = self.anybody();

@@ -11,6 +11,7 @@ mod consent;
 mod dev;
 mod doctor;
 mod duty;
+mod enable;
 mod explain;
 mod group;
 mod install;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Format, NodeCommand, PluginCommand};
+use crate::cli::{Cli, Command, Format, NodeCommand, PluginCommand, RemoveStep};
 use crate::client::Client;
 use crate::context;
 use crate::fail::{Fail, Outcome};
@@ -109,7 +110,9 @@ async fn dispatch(cli: Cli) -> Outcome {
             }
             PluginCommand::Pack(args) => pack::run(&printer, &args),
             PluginCommand::Install(args) => install::run(&verb()?, *args).await,
-            PluginCommand::Remove(args) => remove::run(&verb()?, args).await,
+            PluginCommand::Remove(args) => remove::run(&verb()?, args.removal, args.step).await,
+            PluginCommand::Disable(args) => remove::run(&verb()?, args, RemoveStep::Disable).await,
+            PluginCommand::Enable(args) => enable::run(&verb()?, args).await,
             PluginCommand::History(args) => undo::history(&verb()?, args).await,
             PluginCommand::Undo(args) => undo::undo(&verb()?, *args).await,
             PluginCommand::Pin { pin, version } => undo::pin(&verb()?, pin, version, false).await,

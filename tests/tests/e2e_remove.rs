@@ -242,3 +242,38 @@ fn a_removal_stops_after_the_step_that_was_named() {
     let admin = cluster.nodes()[0]["admin"].as_str().unwrap().to_owned();
     assert_eq!(get(&format!("{admin}/plugins/{entity}")).unwrap().0, 200);
 }
+
+#[test]
+fn a_plugin_is_disabled_and_enabled_again() {
+    let cluster = Cluster::start(1, 3);
+    let root = cluster.temp().to_owned();
+    let ran = cluster.kctl(&["plugin", "enable", "golden"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert_eq!(cluster.install(&plugins::good(&root, "golden", "1.0.0")).code, 0);
+    let entity = use_on_route(&cluster, "golden");
+    let ran = cluster.kctl(&["plugin", "enable", "golden"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("nothing to do"), "{ran:?}");
+
+    let ran = cluster.kctl(&["plugin", "disable", "golden", "--all-nodes", "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("disable is done"), "{ran:?}");
+    assert_eq!(references(&cluster, "golden"), 0);
+    for node in cluster.nodes() {
+        assert!(!cluster.directive(&node).contains("golden"), "{node:#}");
+        assert!(!cluster.files(&node, "golden").is_empty(), "{node:#}");
+    }
+    let ran = cluster.kctl(&["plugin", "enable", "golden", "--dry-run"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(references(&cluster, "golden"), 0);
+
+    let ran = cluster.kctl(&["plugin", "enable", "golden"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("golden is 1.0.0 again"), "{ran:?}");
+    for node in cluster.nodes() {
+        assert!(cluster.directive(&node).contains("golden"), "{node:#}");
+        assert!(cluster.loaded(&node, "golden").is_some(), "{node:#}");
+    }
+    let admin = cluster.nodes()[0]["admin"].as_str().unwrap().to_owned();
+    assert_eq!(get(&format!("{admin}/plugins/{entity}")).unwrap().0, 200);
+}

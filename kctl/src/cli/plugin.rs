@@ -21,6 +21,10 @@ pub enum PluginCommand {
     Install(Box<InstallArgs>),
     /// Remove plugins in three steps: configurations, directive, files.
     Remove(RemoveArgs),
+    /// Remove plugins but for their files: `enable` brings all of it back, `remove`'s last step is a `resume` away.
+    Disable(RemovalArgs),
+    /// Have every node load a plugin again that was disabled, and bring its configurations back under their ids.
+    Enable(EnableArgs),
     /// List installed plugins.
     List,
     /// What a plugin was, operation by operation; also of one that is gone.
@@ -213,16 +217,31 @@ impl RemoveStep {
 
 #[derive(Clone, Debug, Args)]
 pub struct RemoveArgs {
-    /// The plugin; or several, whose removals begin together.
-    #[arg(value_name = "NAME", required = true)]
-    pub names: Vec<String>,
     /// Stop after this step and wait for `kctl operation resume` or `abort`; purge, the last one, unless given.
     #[arg(long, value_enum, default_value = "purge")]
     pub step: RemoveStep,
     #[command(flatten)]
+    pub removal: RemovalArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RemovalArgs {
+    /// The plugin; or several, whose removals begin together.
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
     pub rollout: RolloutArgs,
+    #[command(flatten)]
+    pub flow: FlowArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct EnableArgs {
+    pub name: String,
+    #[arg(long, default_value = "")]
+    pub group: String,
     #[command(flatten)]
     pub flow: FlowArgs,
 }

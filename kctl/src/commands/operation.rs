@@ -12,6 +12,7 @@ use crate::cli::{OperationCommand, ProgressStyle};
 use crate::fail::Outcome;
 use crate::output::{render, symbol, time};
 use crate::progress;
+pub use step_in::call_off;
 
 pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
     match command {
@@ -36,7 +37,7 @@ pub async fn run(verb: &Verb, command: OperationCommand) -> Outcome {
     }
 }
 
-async fn get(verb: &Verb, id: &str) -> Outcome<OperationView> {
+pub async fn get(verb: &Verb, id: &str) -> Outcome<OperationView> {
     let view = verb.client.call(|channel| {
         let request = GetOperationRequest { id: id.to_owned() };
         async move { Ok(OperationServiceClient::new(channel).get(request).await?.into_inner()) }

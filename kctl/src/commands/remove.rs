@@ -1,4 +1,4 @@
-//! `kctl plugin remove`: show what it would do, ask, watch the three steps.
+//! `kctl plugin remove | disable`: show what it would do, ask, watch the three steps.
 
 use std::io::{self, Write as _};
 
@@ -7,11 +7,12 @@ use kctl_shared::proto::v1::{OperationView, RemoveBatchRequest, RemovePreview, R
 
 use super::install::{finish, policy, request_id, target, took};
 use super::{Verb, batch, consent, preview};
-use crate::cli::RemoveArgs;
+use crate::cli::{RemovalArgs, RemoveStep};
 use crate::fail::Outcome;
 
-pub async fn run(verb: &Verb, args: RemoveArgs) -> Outcome {
-    let example = format!("kctl plugin remove {} --all-nodes", args.names.join(" "));
+pub async fn run(verb: &Verb, args: RemovalArgs, step: RemoveStep) -> Outcome {
+    let word = if matches!(step, RemoveStep::Disable) { "disable" } else { "remove" };
+    let example = format!("kctl plugin {word} {} --all-nodes", args.names.join(" "));
     let (target, group) = target(&args.target, &example)?;
     let asks = !args.flow.yes && !args.flow.dry_run;
     if asks {
@@ -26,7 +27,7 @@ pub async fn run(verb: &Verb, args: RemoveArgs) -> Outcome {
         policy: Some(policy(&args.rollout)),
         reason: args.flow.reason.clone(),
         dry_run: args.flow.dry_run,
-        step: args.step.as_str().into(),
+        step: step.as_str().into(),
     };
     let requests: Vec<RemoveRequest> = args.names.iter().map(request).collect();
     if asks {
@@ -82,6 +83,9 @@ async fn ask(verb: &Verb, requests: &[RemoveRequest]) -> Outcome {
             async move { Ok(PluginServiceClient::new(channel).preview_remove(request).await?.into_inner()) }
         });
         write!(io::stderr(), "{}", preview::plan(&preview.await?))?;
+        if request.step != RemoveStep::Purge.as_str() {
+            writeln!(io::stderr(), "It stops after {}, from where it goes on or back.", request.step)?;
+        }
     }
     let names: Vec<&str> = requests.iter().map(|r| r.plugin.as_str()).collect();
     let what = if names.len() == 1 { "the plugin name" } else { "the plugin names, with blanks between," };

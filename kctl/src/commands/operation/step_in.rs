@@ -71,8 +71,12 @@ pub async fn retry(verb: &Verb, args: FollowArgs, failed_only: bool) -> Outcome 
 
 /// Ends well when everything is as before: that is what was asked for.
 pub async fn abort(verb: &Verb, args: FollowArgs) -> Outcome {
-    let view = ask(verb, request(&args.step_in)?, |mut c, r| async move { c.abort(r).await }).await?;
+    let view = call_off(verb, request(&args.step_in)?).await?;
     follow(verb, view, &args, "called off").await
+}
+
+pub async fn call_off(verb: &Verb, request: StepInRequest) -> Outcome<OperationView> {
+    ask(verb, request, |mut c, r| async move { c.abort(r).await }).await
 }
 
 /// A batch was named, and the view is of the first of its operations.

@@ -36,7 +36,7 @@ impl Api {
     /// What lets an agent in that asks and is refused.
     pub(super) fn admission(&self, node: NodeId, asks: Refused, reason: String) -> Result<Command, Fault> {
         let connected = self.hub.inventory.is_connected(&node);
-        asks.admission(node, connected, reason)
+        self.hub.consensus.with_state(|s| asks.admission(s, node, connected, reason))
     }
 
     /// The named nodes, all of which are known.

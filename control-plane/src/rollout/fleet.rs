@@ -11,7 +11,7 @@ use kctl_shared::time::Timestamp;
 
 use crate::state::ClusterState;
 use crate::state::command::Command;
-use crate::state::duty::{NodeChange, is_behind};
+use crate::state::duty::{NodeChange, is_behind, known_since};
 
 /// Nothing heard for this long: the node is named as a reason to wait.
 pub const SUSPECT_MS: u64 = 10_000;
@@ -101,7 +101,13 @@ impl Refused {
     ///
     /// # Errors
     /// `NODE_ID_IN_USE` while the installation that the node is known with is connected.
-    pub fn admission(self, node: NodeId, connected: bool, reason: String) -> Result<Command, Fault> {
+    pub fn admission(
+        self,
+        state: &ClusterState,
+        node: NodeId,
+        connected: bool,
+        reason: String,
+    ) -> Result<Command, Fault> {
         if self.why == Why::Epoch {
             return Ok(Command::ApproveNode { node, epoch: self.epoch, reason });
         }
@@ -110,7 +116,8 @@ impl Refused {
             return Err(Fault::new("NODE_ID_IN_USE", message)
                 .hint("stop that agent first, or give one of the two another node id"));
         }
-        let change = NodeChange::Readmit { nonce: self.nonce, boot: self.boot };
+        let since = Some(known_since(state, &node));
+        let change = NodeChange::Readmit { nonce: self.nonce, boot: self.boot, since };
         Ok(Command::ChangeNode { node, change, reason })
     }
 }

@@ -42,6 +42,9 @@ pub enum NodeChange {
     Readmit {
         nonce: String,
         boot: u64,
+        /// `Node.since` of who was known when this was decided, zeroes of nobody; `None` in logs of before it was said.
+        #[serde(default)]
+        since: Option<Grant>,
     },
 }
 
@@ -166,7 +169,14 @@ pub(super) fn change_node(
             }
             remove(state, at, &node);
         }
-        NodeChange::Readmit { nonce, boot } => readmit(state, at, &node, nonce, boot)?,
+        NodeChange::Readmit { nonce, boot, since } => {
+            // It may have started again since it was let in, and only that start is to be believed.
+            if since.is_some_and(|since| since != known_since(state, &node)) {
+                let message = format!("somebody was let in as node {node} meanwhile");
+                return Err(Rejection::new("SUPERSEDED", message).hint("kctl node list"));
+            }
+            readmit(state, at, &node, nonce, boot)?;
+        }
     }
     state.generation = at.index;
     Ok(vec![done])
@@ -246,6 +256,11 @@ fn remove(state: &mut ClusterState, at: LogStamp, node: &NodeId) {
         });
     }
     state.gone.insert(node.clone(), Gone { nonce: record.nonce, at: at.proposed_at, let_in: None });
+}
+
+/// Since when the node is the installation that it is; zeroes of an unknown one.
+pub fn known_since(state: &ClusterState, node: &NodeId) -> Grant {
+    state.nodes.get(node).map(|record| record.since).unwrap_or_default()
 }
 
 /// The agent that asks is taken to know nothing: whatever the former one proved in steps that are not over is asked for

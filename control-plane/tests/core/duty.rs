@@ -145,7 +145,7 @@ fn a_leaving_node_is_emptied_forgotten_and_not_let_in_again() {
         facts: facts.clone(),
     };
     assert_eq!(world.try_propose(register(9)).unwrap_err(), "NODE_DECOMMISSIONED");
-    world.change_node(&node(3), NodeChange::Readmit { nonce: back.clone(), boot: 9 }).unwrap();
+    world.change_node(&node(3), NodeChange::Readmit { nonce: back.clone(), boot: 9, since: None }).unwrap();
     assert_eq!(world.try_propose(register(8)).unwrap_err(), "SUPERSEDED", "a start before the one let in");
     world.try_propose(register(9)).unwrap();
     assert!(world.state.gone.is_empty());
@@ -411,7 +411,7 @@ fn an_agent_that_follows_less_than_was_heard_of_it_is_refused_until_it_is_let_in
     };
     assert_eq!(why(&world, heard), None);
     assert_eq!(why(&world, heard - 1), Some(Why::RolledBack));
-    let change = NodeChange::Readmit { nonce: record.nonce.clone(), boot: record.boot };
+    let change = NodeChange::Readmit { nonce: record.nonce.clone(), boot: record.boot, since: None };
     world.change_node(&node(0), change).unwrap();
     assert_eq!(why(&world, heard - 1), None, "what was heard before is of the former one");
 }
@@ -491,10 +491,23 @@ fn an_agent_that_forgot_what_it_was_verified_with_is_found_out() {
     assert!(!is_behind(&world.state, &id, grant.index));
     assert!(is_behind(&world.state, &id, grant.index - 1));
     let nonce = world.state.nodes[&id].nonce.clone();
-    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1, since: None }).unwrap();
     assert!(!is_behind(&world.state, &id, 0), "let in once, it is not asked about again");
     world.heal();
     assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn who_was_let_in_already_is_not_taken_back_to_an_earlier_start() {
+    let mut world = installed(4);
+    let Node { group, boot, facts, since, .. } = world.state.nodes[&node(0)].clone();
+    let again = NodeChange::Readmit { nonce: "another".into(), boot, since: Some(since) };
+    world.change_node(&node(0), again.clone()).unwrap();
+    let started =
+        Command::RegisterNode { node: node(0), group, nonce: "another".into(), boot: boot + 1, facts };
+    world.try_propose(started).unwrap();
+    assert_eq!(world.change_node(&node(0), again).unwrap_err(), "SUPERSEDED");
+    assert_eq!(world.state.nodes[&node(0)].boot, boot + 1);
 }
 
 #[test]
@@ -508,7 +521,7 @@ fn a_node_that_is_let_in_again_is_asked_whether_it_dropped_what_its_wave_dropped
     world.run_until("past its first wave", |w| of(w, true).is_some());
     let id = of(&world, true).unwrap().into_keys().next().unwrap();
     let nonce = world.state.nodes[&id].nonce.clone();
-    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+    world.change_node(&id, NodeChange::Readmit { nonce, boot: 1, since: None }).unwrap();
     let asked = world.operation().steps.iter().filter(|s| s.kind == StepKind::Disable && !s.is_over());
     assert!(asked.into_iter().any(|s| s.nodes.contains_key(&id)));
     world.heal();

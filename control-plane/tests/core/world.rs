@@ -528,7 +528,7 @@ impl World {
         assert_eq!(self.try_propose(register.clone()).unwrap_err(), "NODE_ID_IN_USE");
         self.agents.insert(node.clone(), Agent::default());
         self.fleet.reports.remove(node);
-        self.change_node(node, NodeChange::Readmit { nonce, boot: 1 }).unwrap();
+        self.change_node(node, NodeChange::Readmit { nonce, boot: 1, since: None }).unwrap();
         assert!(self.propose(register));
     }
 

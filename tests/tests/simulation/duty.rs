@@ -122,7 +122,7 @@ impl World {
         // Whoever is no more does not wait.
         inventory.admit(&id);
         let present = self.nodes.get(&id).is_some_and(|n| n.agent.record.nonce == asks.nonce);
-        if let Ok(command) = asks.admission(id, connected, String::new())
+        if let Ok(command) = asks.admission(&self.members[member].state, id, connected, String::new())
             && present
         {
             self.count("approved");

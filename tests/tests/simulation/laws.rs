@@ -111,7 +111,7 @@ impl Ghost {
         }
         self.standing.accepted(command, seen)?;
         match command {
-            Command::ChangeNode { change: NodeChange::Readmit { nonce, boot }, .. } => {
+            Command::ChangeNode { change: NodeChange::Readmit { nonce, boot, .. }, .. } => {
                 self.boots.insert(nonce.clone(), *boot);
             }
             Command::RegisterNode { node, nonce, boot, .. } => {

@@ -1,23 +1,19 @@
 //! `kctl plugin enable`: a removal that stopped before the files goes back.
 
 use kctl_shared::fault::Fault;
-use kctl_shared::proto::v1::plugin_service_client::PluginServiceClient;
-use kctl_shared::proto::v1::{GetPluginRequest, OperationView, StepInRequest};
+use kctl_shared::proto::v1::{OperationView, StepInRequest};
 
 use super::Verb;
 use super::install::request_id;
 use super::operation::{call_off, describe, get};
+use super::read::get_plugin;
 use crate::cli::EnableArgs;
 use crate::fail::Outcome;
 use crate::progress;
 
 pub async fn run(verb: &Verb, args: EnableArgs) -> Outcome {
     let EnableArgs { name, group, flow } = args;
-    let plugin = verb.client.call(|channel| {
-        let request = GetPluginRequest { name: name.clone(), group: group.clone() };
-        async move { Ok(PluginServiceClient::new(channel).get(request).await?.into_inner()) }
-    });
-    let plugin = plugin.await?;
+    let plugin = get_plugin(verb, &name, &group).await?;
     let shown = format!("plugin/{name}");
     if plugin.operation.is_empty() {
         let nothing = serde_json::json!({"started": false});

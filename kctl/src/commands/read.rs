@@ -26,14 +26,18 @@ pub async fn plugins(verb: &Verb) -> Outcome {
     )
 }
 
+/// # Errors
+/// `PLUGIN_NOT_INSTALLED`, and those of the call.
+pub async fn get_plugin(verb: &Verb, name: &str, group: &str) -> Outcome<PluginView> {
+    let view = verb.client.call(|channel| {
+        let request = GetPluginRequest { name: name.to_owned(), group: group.to_owned() };
+        async move { Ok(PluginServiceClient::new(channel).get(request).await?.into_inner()) }
+    });
+    Ok(view.await?)
+}
+
 pub async fn plugin(verb: &Verb, name: String, group: String) -> Outcome {
-    let view = verb
-        .client
-        .call(|channel| {
-            let request = GetPluginRequest { name: name.clone(), group: group.clone() };
-            async move { Ok(PluginServiceClient::new(channel).get(request).await?.into_inner()) }
-        })
-        .await?;
+    let view = get_plugin(verb, &name, &group).await?;
     verb.printer.one(&view, &format!("plugin/{}", view.name), || {
         let files = view.files.iter().map(|f| format!("  {} {} bytes\n", f.path, f.size)).collect::<String>();
         let who = if view.set_nginx { "set by kctl" } else { "for the nodes' owner to set" };
